@@ -1,0 +1,104 @@
+"""The one tree of failures. Verdicts (not blessed, blocked) are data and have no exception here.
+
+PipelineError                     exit 1
+├── ConfigError                   exit 2   the config or the command line is wrong
+├── SchemaError                   exit 3   data and reviewed schema do not fit each other
+├── DataError                     exit 4   a span, file or manifest cannot be used
+├── TrainingError                 exit 5   training broke (NaN loss, bad base model)
+├── UserCodeError                 exit 6   the user's preprocessing_fn or model function raised
+├── ServingError                  exit 7   a model could not be written for, or read by, serving
+├── LineageError                  exit 8   ML Metadata cannot answer
+├── LedgerError                   exit 9   the ledger cannot be read or refuses a write
+└── NodeFailed                    exit 10  a DAG node raised something that is none of the above
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PipelineError(Exception):
+    """Root of every failure that a user is meant to read.
+
+    Its text is a sentence by the template of our style guide: what happened, what was expected, what was
+    received, how to fix it. The command line prints `headline` and that text, without a traceback.
+    """
+
+    headline = "Perennial failed"
+    retryable = False
+    exit_code = 1
+
+
+class ConfigError(PipelineError):
+    """The config file or the command line is wrong; nothing was started."""
+
+    headline = "Config error"
+    exit_code = 2
+
+
+class SchemaError(PipelineError):
+    """Data and reviewed schema contradict each other."""
+
+    headline = "Schema error"
+    exit_code = 3
+
+
+class DataError(PipelineError):
+    """A source, span, manifest or TFRecord file is missing, corrupt or empty."""
+
+    headline = "Data error"
+    exit_code = 4
+
+
+class TrainingError(PipelineError):
+    """Training broke; no candidate was made and the champion is untouched."""
+
+    headline = "Training error"
+    exit_code = 5
+
+
+class UserCodeError(PipelineError):
+    """A function that the user's config names raised or returned something unusable."""
+
+    headline = "User code error"
+    exit_code = 6
+
+
+class ServingError(PipelineError):
+    """The serving folder cannot be written, or a pushed model cannot be read."""
+
+    headline = "Serving error"
+    exit_code = 7
+
+
+class LineageError(PipelineError):
+    """ML Metadata has no answer, or is no metadata store."""
+
+    headline = "Lineage error"
+    exit_code = 8
+
+
+class LedgerError(PipelineError):
+    """The ledger cannot be opened, or a write lost against another worker's."""
+
+    headline = "Ledger error"
+    exit_code = 9
+
+
+class NodeFailed(PipelineError):
+    """A node of the DAG raised an exception of TFX, Beam or TensorFlow; its cause is chained."""
+
+    headline = "Node failed"
+    exit_code = 10
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the known word nearest to `word`, or an empty string.
+
+    Example:
+        >>> did_you_mean("carier", ["carrier", "origin"])
+        " Did you mean 'carrier'?"
+        >>> did_you_mean("zzz", ["carrier"])
+        ''
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
