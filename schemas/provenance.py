@@ -1,0 +1,74 @@
+"""How provenance is written down: the custom properties of artifacts that components write and lineage reads."""
+
+import json
+from collections.abc import Iterable
+
+from schemas.spans import SpanRef
+
+# Artifact type names, as ML Metadata stores them.
+EXAMPLES_TYPE = "Examples"
+MODEL_TYPE = "Model"
+PUSHED_MODEL_TYPE = "PushedModel"
+EVALUATION_TYPE = "ModelEvaluation"
+BLESSING_TYPE = "ModelBlessing"
+
+# Keys of channels, as TFX's standard components name them in events.
+EXAMPLES_KEY = "examples"
+TRANSFORM_GRAPH_KEY = "transform_graph"
+SCHEMA_KEY = "schema"
+BASE_MODEL_KEY = "base_model"
+MODEL_KEY = "model"
+EVALUATION_KEY = "evaluation"
+BLESSING_KEY = "blessing"
+PUSHED_MODEL_KEY = "pushed_model"
+
+# On Examples: the spans inside, see `encode_spans`.
+SPANS_PROPERTY = "spans"
+
+# On Model: strings, written by the Trainer; digests are 64 hexadecimal digits.
+DIGEST_PROPERTY = "digest"  # of the whole Model artifact
+TRAINING_DIGEST_PROPERTY = "training_digest"  # of Format-Training, what a warm start checks
+BASE_MODEL_DIGEST_PROPERTY = "base_model_digest"  # `training_digest` of the base model; absent after a cold start
+TRANSFORM_GRAPH_DIGEST_PROPERTY = "transform_graph_digest"
+SCHEMA_DIGEST_PROPERTY = "schema_digest"
+CONFIG_DIGEST_PROPERTY = "config_digest"
+CODE_DIGEST_PROPERTY = "code_digest"
+HYPERPARAMETERS_PROPERTY = "hyperparameters"  # a JSON object
+INITIALISATION_PROPERTY = "initialisation"  # `cold` or `warm`
+RUN_ID_PROPERTY = "run_id"
+
+# On ModelEvaluation: a JSON object of overall metrics by name.
+METRICS_PROPERTY = "metrics"
+
+# On ModelBlessing, by TFX: 1 for blessed.
+BLESSED_PROPERTY = "blessed"
+
+# On PushedModel, named as TFX's Pusher names them; the version is an int here.
+PUSHED_PROPERTY = "pushed"  # 1 if the model went to serving, 0 if the gate kept it back
+PUSHED_VERSION_PROPERTY = "pushed_version"
+PUSHED_DESTINATION_PROPERTY = "pushed_destination"
+
+# On DriftVerdict: the int of `schemas.verdicts.Verdict`, which `Cond` reads.
+VERDICT_PROPERTY = "verdict"
+
+
+def encode_spans(spans: Iterable[SpanRef]) -> str:
+    """Return the `spans` property of an Examples artifact: a JSON list, oldest span first.
+
+    Example:
+        >>> encode_spans([SpanRef(span=8, version=1, digest="ab")])
+        '[{"span": 8, "version": 1, "digest": "ab"}]'
+    """
+    return json.dumps([ref.model_dump() for ref in sorted(spans, key=lambda ref: (ref.span, ref.version))])
+
+
+def decode_spans(text: str) -> tuple[SpanRef, ...]:
+    """Return the spans that `encode_spans` wrote.
+
+    Raises:
+        ValueError: the text is something else.
+    """
+    entries = json.loads(text)
+    if not isinstance(entries, list):
+        raise ValueError(f"Spans are no list. Expected a JSON list; received {text!r:.80}. Write it with encode_spans.")
+    return tuple(SpanRef.model_validate(entry) for entry in entries)
