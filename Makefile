@@ -40,8 +40,8 @@ bench: setup ## Measure; writes what the README quotes
 test-current: ## Run the unit tests and one end-to-end test on the current stack, in a Debian 13 root
 	@tools/test_current.sh
 
-locks: setup ## Resolve requirements/*.lock again
-	@$(PYTHON) tools/locks.py
+locks: setup ## Resolve requirements/*.lock again (LOCKS=--upgrade for the newest versions)
+	@.venv/bin/python -m tools.locks $(LOCKS)
 
 clean: ## Remove what the other targets made
 	rm -rf var .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -56,6 +56,7 @@ DEV = [
     "hypothesis>=6",
     "import-linter>=2",
     "mypy>=1.18",
+    "pip",
     "pre-commit>=4",
     "pytest>=8",
     "ruff>=0.14",
