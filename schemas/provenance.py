@@ -23,33 +23,33 @@ BLESSING_KEY = "blessing"
 PUSHED_MODEL_KEY = "pushed_model"
 
 # On Examples: the spans inside, see `encode_spans`.
-SPANS_PROPERTY = "spans"
+EXAMPLES_SPANS = "spans"
 
 # On Model: strings, written by the Trainer; digests are 64 hexadecimal digits.
-DIGEST_PROPERTY = "digest"  # of the whole Model artifact
-TRAINING_DIGEST_PROPERTY = "training_digest"  # of Format-Training, what a warm start checks
-BASE_MODEL_DIGEST_PROPERTY = "base_model_digest"  # `training_digest` of the base model; absent after a cold start
-TRANSFORM_GRAPH_DIGEST_PROPERTY = "transform_graph_digest"
-SCHEMA_DIGEST_PROPERTY = "schema_digest"
-CONFIG_DIGEST_PROPERTY = "config_digest"
-CODE_DIGEST_PROPERTY = "code_digest"
-HYPERPARAMETERS_PROPERTY = "hyperparameters"  # a JSON object
-INITIALISATION_PROPERTY = "initialisation"  # `cold` or `warm`
-RUN_ID_PROPERTY = "run_id"
+MODEL_DIGEST = "digest"  # of the whole Model artifact
+TRAINING_DIGEST = "training_digest"  # of its Format-Training folder, which a warm start checks
+BASE_MODEL_DIGEST = "base_model_digest"  # `digest` of the model it started from; absent after a cold start
+TRANSFORM_GRAPH_DIGEST = "transform_graph_digest"
+SCHEMA_DIGEST = "schema_digest"
+CONFIG_DIGEST = "config_digest"
+CODE_DIGEST = "code_digest"
+HYPERPARAMETERS = "hyperparameters"  # a JSON object
+INITIALISATION = "initialisation"  # `cold` or `warm`
+RUN_ID = "run_id"
 
 # On ModelEvaluation: a JSON object of overall metrics by name.
-METRICS_PROPERTY = "metrics"
+EVALUATION_METRICS = "metrics"
 
 # On ModelBlessing, by TFX: 1 for blessed.
-BLESSED_PROPERTY = "blessed"
+BLESSED = "blessed"
 
 # On PushedModel, named as TFX's Pusher names them; the version is an int here.
-PUSHED_PROPERTY = "pushed"  # 1 if the model went to serving, 0 if the gate kept it back
-PUSHED_VERSION_PROPERTY = "pushed_version"
-PUSHED_DESTINATION_PROPERTY = "pushed_destination"
+PUSHED = "pushed"  # 1 if the model went to serving, 0 if the gate kept it back
+PUSHED_VERSION = "pushed_version"
+PUSHED_DESTINATION = "pushed_destination"
 
 # On DriftVerdict: the int of `schemas.verdicts.Verdict`, which `Cond` reads.
-VERDICT_PROPERTY = "verdict"
+DRIFT_VERDICT = "verdict"
 
 
 def encode_spans(spans: Iterable[SpanRef]) -> str:
