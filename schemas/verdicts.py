@@ -25,7 +25,7 @@ class Finding(Record):
     Attributes:
         feature: Column, or None for the span as a whole.
         measure: What was measured, e.g. `l_infinity`, `jensen_shannon`, `label_rate`, `missing_rate`.
-        against: What it was compared with: `previous`, `reference` or `schema`.
+        against: What it was held against: `previous`, `reference`, `schema`, or `config` for a limit on the span alone.
         value: Measured value; None where the finding has no number.
         threshold: The bound that the value was held against; None where there is none.
         verdict: Verdict of this finding alone, by word.
