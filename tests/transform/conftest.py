@@ -1,0 +1,74 @@
+"""A transform graph from a handful of rows, analysed by real Beam."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+
+from schemas.features import FeatureSet
+from transform.preprocessing import preprocessing_fn
+
+Rows = list[dict[str, Any]]
+FeatureSpec = dict[str, Any]
+
+
+@dataclass
+class Transformed:
+    """Analysed rows: the transformed columns, and the graph to transform others with."""
+
+    columns: dict[str, np.ndarray]
+    output: tft.TFTransformOutput
+
+
+@pytest.fixture
+def transform_rows(tmp_path: Path) -> Callable[[FeatureSet, FeatureSpec, Rows], Transformed]:
+    """Analyse rows and transform them with what was learned from them."""
+
+    def run(feature_set: FeatureSet, spec: FeatureSpec, rows: Rows) -> Transformed:
+        metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+        config = {"feature_set": feature_set.model_dump_json()}
+
+        def bound(inputs: dict[str, Any]) -> dict[str, tf.Tensor]:
+            return preprocessing_fn(inputs, config)
+
+        with tft_beam.Context(temp_dir=str(tmp_path / "beam")):
+            import apache_beam as beam
+
+            with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+                dataset = ((pipeline | beam.Create(rows)), metadata)
+                graph = dataset | tft_beam.AnalyzeDataset(bound)
+                graph | tft_beam.WriteTransformFn(str(tmp_path / "graph"))
+        output = tft.TFTransformOutput(str(tmp_path / "graph"))
+        return Transformed(apply_graph(output, spec, rows), output)
+
+    return run
+
+
+def apply_graph(output: tft.TFTransformOutput, spec: FeatureSpec, rows: Rows) -> dict[str, np.ndarray]:
+    """Transform rows in process, by way of serialized examples, as the trainer does."""
+    serialized = [tf.train.Example(features=_features(spec, row)).SerializeToString() for row in rows]
+    parsed = tf.io.parse_example(serialized, spec)
+    return {name: tensor.numpy() for name, tensor in output.transform_features_layer()(parsed).items()}
+
+
+def _features(spec: FeatureSpec, row: dict[str, Any]) -> tf.train.Features:
+    features = {}
+    for name, value in row.items():
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        dtype = spec[name].dtype
+        if dtype == tf.string:
+            encoded = [item.encode() for item in values]
+            features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+        elif dtype == tf.int64:
+            features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        else:
+            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    return tf.train.Features(feature=features)

@@ -1,0 +1,76 @@
+"""Raw columns, dense, sparse or ragged, as dense tensors of one type. Nothing here knows what a column means.
+
+The reviewed schema decides how TensorFlow Transform delivers a column: a fixed shape gives a `tf.Tensor`, a column that
+may be missing a `tf.SparseTensor`. Everything after this module sees only `tf.Tensor`s.
+"""
+
+import tensorflow as tf
+
+from core.errors import SchemaError
+
+RawTensor = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
+
+
+def numbers(name: str, column: RawTensor) -> tf.Tensor:
+    """Return one number per example, the first if there are more; a missing value is NaN.
+
+    Args:
+        name: Column, for the error.
+        column: Shape `(batch,)`, `(batch, n)` or sparse; integer or float.
+
+    Returns:
+        Shape `(batch, 1)`, float64.
+
+    Raises:
+        SchemaError: the column holds strings.
+    """
+    if column.dtype == tf.string:
+        raise SchemaError(
+            f"Column {name!r} holds strings and cannot be a number. Expected type INT or FLOAT; received BYTES. "
+            "Correct its type in the schema, or make the feature `vocabulary` or `hashed`."
+        )
+    return _first_values(tf.cast(column, tf.float64), 1, tf.constant(float("nan"), tf.float64))
+
+
+def tokens(name: str, column: RawTensor, num_values: int) -> tf.Tensor:
+    """Return the first `num_values` values of every example as strings; a missing value is the empty string.
+
+    Args:
+        name: Column, for the error.
+        column: Shape `(batch,)`, `(batch, n)`, sparse or ragged; string or integer.
+        num_values: Width of the result.
+
+    Returns:
+        Shape `(batch, num_values)`, string.
+
+    Raises:
+        SchemaError: the column holds floats.
+    """
+    if column.dtype.is_floating:
+        raise SchemaError(
+            f"Column {name!r} holds floats and cannot be a category. Expected type BYTES or INT; received FLOAT. "
+            "Correct its type in the schema, or make the feature `numeric` or `bucketized`."
+        )
+    return _first_values(_as_strings(column), num_values, tf.constant(""))
+
+
+def _as_strings(column: RawTensor) -> RawTensor:
+    if column.dtype == tf.string:
+        return column
+    if isinstance(column, tf.SparseTensor):
+        return column.with_values(tf.strings.as_string(column.values))
+    if isinstance(column, tf.RaggedTensor):
+        return column.with_flat_values(tf.strings.as_string(column.flat_values))
+    return tf.strings.as_string(column)
+
+
+def _first_values(column: RawTensor, num_values: int, missing: tf.Tensor) -> tf.Tensor:
+    """Cut or pad every example to `num_values` values, shape `(batch, num_values)`."""
+    if isinstance(column, tf.SparseTensor):
+        column = tf.RaggedTensor.from_sparse(column)
+    if isinstance(column, tf.RaggedTensor):
+        return column.to_tensor(default_value=missing, shape=(None, num_values))
+    matrix = tf.reshape(column, (tf.shape(column)[0], column.shape[1:].num_elements()))
+    padding = tf.maximum(num_values - tf.shape(matrix)[1], 0)
+    padded = tf.pad(matrix, ((0, 0), (0, padding)), constant_values=missing)
+    return tf.ensure_shape(padded[:, :num_values], (None, num_values))
