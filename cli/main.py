@@ -1,0 +1,53 @@
+"""The entry point: the group of commands and the error boundary around them."""
+
+import os
+import sys
+
+import click
+
+from cli.ingest import ingest
+from cli.lineage import lineage
+from cli.predict import predict
+from cli.run import run
+from cli.status import status
+from core.errors import PipelineError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Print the traceback of a failure.")
+def perennial(debug: bool) -> None:
+    """Continuous training on TFX: data arrives in spans, and the model that serves never gets worse.
+
+    \b
+    Example:
+      perennial ingest                      # real flights of 2013 as weekly spans
+      perennial run --spans 8..14           # a cold start on 8 weeks, then 6 warm cycles
+      perennial status                      # what became of each span
+      perennial lineage model champion      # where the champion came from
+    """
+
+
+for command in (ingest, run, status, lineage, predict):
+    perennial.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; a failure prints headline and sentence, and exits with its class's code."""
+    # TensorFlow reads these when it is imported. Its start-up notes would bury what the command has to say, and
+    # oneDNN's reordered sums would make the same plan give other floats on another CPU.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    is_debugging = "--debug" in sys.argv
+    try:
+        perennial()
+    except PipelineError as error:
+        if is_debugging:
+            raise
+        click.echo(f"{error.headline}: {error}", err=True)
+        if error.retryable:
+            click.echo("This may pass: run the same command again.", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What one run of the DAG left in ML Metadata, node by node."""
+
+from collections import defaultdict
+from typing import Any
+
+from core.errors import LineageError
+from schemas.base import Record
+
+PIPELINE_RUN_CONTEXT = "pipeline_run"
+NODE_CONTEXT = "node"
+
+
+class OutputArtifact(Record):
+    """An artifact that a node wrote or imported: its folder and its properties, ours and TFX's together."""
+
+    uri: str
+    properties: dict[str, int | float | str]
+
+
+class NodeRun(Record):
+    """One node's execution.
+
+    Attributes:
+        state: ML Metadata's word, e.g. `COMPLETE`, `CACHED`, `FAILED`.
+        seconds: From registration to publication.
+        outputs: First artifact of every output, by key.
+    """
+
+    node_id: str
+    state: str
+    seconds: float
+    outputs: dict[str, OutputArtifact]
+
+
+def node_runs(store: Any, run_id: str) -> dict[str, NodeRun]:
+    """Return the executions of a pipeline run by node id; a node that its condition skipped is absent.
+
+    Args:
+        store: An open `ml_metadata` store.
+        run_id: Name of the pipeline run.
+
+    Raises:
+        LineageError: the store knows no such run.
+    """
+    from ml_metadata.proto import metadata_store_pb2
+
+    context = store.get_context_by_type_and_name(PIPELINE_RUN_CONTEXT, run_id)
+    if context is None:
+        raise LineageError(f"ML Metadata knows no run {run_id!r}. Expected a run of this pipeline. Check the run id.")
+    executions = store.get_executions_by_context(context.id)
+    outputs = _outputs(store, [execution.id for execution in executions])
+    states = metadata_store_pb2.Execution.State
+    runs = {}
+    for execution in executions:
+        node_id = _node_id(store, execution.id)
+        runs[node_id] = NodeRun(
+            node_id=node_id,
+            state=states.Name(execution.last_known_state),
+            seconds=(execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
+            outputs=outputs[execution.id],
+        )
+    return runs
+
+
+def _node_id(store: Any, execution_id: int) -> str:
+    names = [c.name for c in store.get_contexts_by_execution(execution_id) if c.type == NODE_CONTEXT]
+    # TFX names the context `pipeline.node`.
+    return str(names[0].rpartition(".")[2]) if names else f"execution-{execution_id}"
+
+
+def _outputs(store: Any, execution_ids: list[int]) -> dict[int, dict[str, OutputArtifact]]:
+    from ml_metadata.proto import metadata_store_pb2
+
+    events = [
+        event
+        for event in store.get_events_by_execution_ids(execution_ids)
+        if event.type == metadata_store_pb2.Event.OUTPUT
+    ]
+    artifacts = {artifact.id: artifact for artifact in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    outputs: dict[int, dict[str, OutputArtifact]] = defaultdict(dict)
+    for event in events:
+        key = next((step.key for step in event.path.steps if step.HasField("key")), "")
+        artifact = artifacts[event.artifact_id]
+        outputs[event.execution_id].setdefault(key, OutputArtifact(uri=artifact.uri, properties=_properties(artifact)))
+    return outputs
+
+
+def _properties(artifact: Any) -> dict[str, int | float | str]:
+    merged = {**artifact.properties, **artifact.custom_properties}
+    found = {}
+    for name, value in merged.items():
+        kind = value.WhichOneof("value")
+        if kind in ("int_value", "double_value", "string_value"):
+            found[name] = getattr(value, kind)
+    return found

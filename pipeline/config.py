@@ -1,0 +1,221 @@
+"""One frozen config per pipeline, read from YAML. What a component needs of it is handed over by `pipeline.graph`."""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from core.digests import digest_of_json
+from core.errors import ConfigError, did_you_mean
+from schemas.base import Record
+from schemas.drift import DriftOptions
+from schemas.features import FeatureSet, FeatureSpec, LabelSpec
+from schemas.ingestion import IngestOptions
+from schemas.training import TrainingOptions
+
+MAX_RENDERED_ERRORS = 10
+
+
+class WindowOptions(Record):
+    """Which spans a run trains on, and when the transform graph is analysed anew.
+
+    Attributes:
+        cold_spans: Spans in the window of a cold start, the newest last.
+        warm_spans: Spans in the window of a warm start.
+        refresh_every_spans: Analyse the transform graph anew after this many spans; None: only on a cold start.
+    """
+
+    cold_spans: int = Field(default=8, ge=1)
+    warm_spans: int = Field(default=1, ge=1)
+    refresh_every_spans: int | None = Field(default=None, ge=1)
+
+
+class MetricBound(Record):
+    """What the gate asks of one metric on one set of slices.
+
+    Attributes:
+        metric: TFMA metric name.
+        minimum: Lowest acceptable value; None: any.
+        maximum: Highest acceptable value; None: any.
+        max_loss: How much worse than the champion's the value may be, in the metric's own unit; None: not compared.
+        slices: Slice by these columns; empty: over all examples.
+    """
+
+    metric: Literal["auc", "binary_crossentropy", "calibration", "accuracy", "mean_squared_error", "example_count"]
+    minimum: float | None = None
+    maximum: float | None = None
+    max_loss: float | None = Field(default=None, ge=0)
+    slices: tuple[str, ...] = ()
+
+
+class GateOptions(Record):
+    """The Evaluator's slices and bounds. At least one absolute bound: without a champion nothing else decides."""
+
+    slices: tuple[tuple[str, ...], ...] = ()
+    bounds: tuple[MetricBound, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _has_an_absolute_bound(self) -> "GateOptions":
+        if not any(bound.minimum is not None or bound.maximum is not None for bound in self.bounds):
+            raise ValueError("expected at least one bound with a minimum or a maximum, since a first model has no champion")
+        return self
+
+
+class Config(Record):
+    """Everything about one pipeline.
+
+    Attributes:
+        name: Name of the pipeline and of the served model; valid for Kubeflow Pipelines.
+        root: Folder for all that the pipeline makes; empty: `var/NAME`. Relative paths start at the working directory.
+        schema_file: Reviewed TFMD schema, a text proto.
+        ledger: SQLAlchemy URL of the ledger; empty: SQLite below `root`.
+        serving_folder: Where versions are pushed to; empty: `serving` below `root`.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,127}$")
+    root: str = ""
+    seed: int = Field(default=0, ge=0)
+    ingest: IngestOptions
+    schema_file: str
+    features: dict[str, FeatureSpec] = Field(min_length=1)
+    label: LabelSpec
+    preprocessing_fn: str | None = None
+    window: WindowOptions = WindowOptions()
+    drift: DriftOptions = DriftOptions()
+    training: TrainingOptions = TrainingOptions()
+    gate: GateOptions
+    ledger: str = ""
+    serving_folder: str = ""
+    runner: Literal["local", "beam"] = "local"
+
+    @model_validator(mode="after")
+    def _label_is_no_feature(self) -> "Config":
+        if self.label.name in self.features:
+            raise ValueError(f"expected features without the label; received features with {self.label.name!r}")
+        return self
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """Features, label and the user's preprocessing function, as transform and trainer take them."""
+        return FeatureSet(features=self.features, label=self.label, preprocessing_fn=self.preprocessing_fn)
+
+    @property
+    def root_path(self) -> Path:
+        """Absolute folder of all that the pipeline makes."""
+        return Path(self.root or f"var/{self.name}").absolute()
+
+    @property
+    def spans_path(self) -> Path:
+        """Folder of the pipeline's spans."""
+        return self.root_path / "spans"
+
+    @property
+    def metadata_path(self) -> Path:
+        """SQLite file of ML Metadata."""
+        return self.root_path / "metadata.sqlite"
+
+    @property
+    def artifacts_path(self) -> Path:
+        """Folder of TFX artifacts."""
+        return self.root_path / "artifacts"
+
+    @property
+    def serving_path(self) -> Path:
+        """Base folder of the pushed versions, as TensorFlow Serving's `model_base_path` wants it."""
+        folder = Path(self.serving_folder).absolute() if self.serving_folder else self.root_path / "serving"
+        return folder / self.name
+
+    @property
+    def runs_path(self) -> Path:
+        """Folder of the decision records, one folder a run."""
+        return self.root_path / "runs"
+
+    @property
+    def summary_path(self) -> Path:
+        """The HTML summary."""
+        return self.root_path / "summary.html"
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger or f"sqlite:///{self.root_path / 'ledger.sqlite'}"
+
+    @property
+    def digest(self) -> str:
+        """Digest of what shapes a model: everything but where things lie and which runner runs."""
+        places = {"root", "ledger", "serving_folder", "runner"}
+        return digest_of_json(self.model_dump(mode="json", exclude=places))
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a config file, apply `a.b=value` overrides (values in YAML), and check all of it.
+
+    Raises:
+        ConfigError: with file, dotted path, what was expected and received, and the nearest known key.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        near = did_you_mean(str(path), [str(file) for file in path.parent.glob("*.yaml")])
+        raise ConfigError(
+            f"Config {str(path)!r} does not exist. Expected a YAML file. Name one with --config.{near}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"Config {str(path)!r} cannot be read as YAML: {error}. Correct the file.") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"Config {str(path)!r} is not a mapping. Expected keys such as 'name'; received {tree!r:.80}. Add them."
+        )
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_sentences(path, error)) from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"Override {override!r} is malformed. Expected KEY=VALUE, e.g. --set root=/tmp/run.")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"Override {override!r} goes through {parent!r}, which is a value. Expected a mapping.")
+        tree = child
+    tree[leaf] = yaml.safe_load(text)
+
+
+def _sentences(path: Path, error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    lines = []
+    for problem in problems[:MAX_RENDERED_ERRORS]:
+        # pydantic puts the tag of a discriminated union into the location; it is no key of the file.
+        keys = [str(part) for part in problem["loc"]]
+        if problem["type"] == "extra_forbidden":
+            near = did_you_mean(keys[-1], _known_keys(Config, keys[:-1]))
+            lines.append(f"{'.'.join(keys)}: unknown key.{near or ' Remove it.'}")
+        else:
+            lines.append(f"{'.'.join(keys) or 'config'}: {problem['msg']}; received {problem['input']!r:.80}.")
+    if len(problems) > MAX_RENDERED_ERRORS:
+        lines.append(f"... and {len(problems) - MAX_RENDERED_ERRORS} more.")
+    return f"Config {str(path)!r} has {len(problems)} error(s):\n  " + "\n  ".join(lines)
+
+
+def _known_keys(annotation: Any, location: list[str]) -> set[str]:
+    """Return the keys that could stand at `location`, over all alternatives of unions on the way."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields
+        if not location:
+            return set(fields)
+        if location[0] in fields:
+            return _known_keys(fields[location[0]].annotation, location[1:])
+        # A discriminator's tag: it stands in the location but is no key.
+        return _known_keys(annotation, location[1:])
+    known: set[str] = set()
+    for argument in get_args(annotation):
+        rest = location[1:] if isinstance(annotation, type(dict[str, int])) else location
+        known |= _known_keys(argument, rest)
+    return known

@@ -1,0 +1,129 @@
+"""What a DAG that ran to its end left behind, read back from ML Metadata and the artifacts it names."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.drift_gate import REPORT_NAME
+from components.evaluator import GATE_NAME
+from lineage.runs import NodeRun, node_runs
+from lineage.store import open_store
+from pipeline.config import Config
+from pipeline.decision import Push
+from pipeline.plan import RunPlan
+from schemas import provenance
+from schemas.base import Record
+from schemas.gate import GateReport
+from schemas.ledger_records import RunOutcome
+from schemas.model_layout import TRAINING_FOLDER
+from schemas.spans import MANIFEST_NAME, Manifest
+from schemas.verdicts import DriftReport, Verdict
+from trainer.export import TRAINING_REPORT
+
+
+class Outcome(Record):
+    """How a run ended, and the facts that the decision record and the ledger keep.
+
+    Attributes:
+        word: `pushed`, `rejected`, `blocked`, or `cold_start` (a warm plan met drift that asks for a cold one).
+        model: Uris and digests of the candidate, in the names of `ModelRecord`.
+        window_statistics_uri: Statistics of what a cold start was trained on.
+    """
+
+    word: RunOutcome
+    reasons: tuple[str, ...]
+    drift: DriftReport
+    gate: GateReport | None = None
+    training: dict[str, Any] | None = None
+    push: Push | None = None
+    model: dict[str, str] | None = None
+    statistics_uri: str
+    window_statistics_uri: str
+    first_model_auc: float | None = None
+    seconds: dict[str, float]
+
+
+def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) -> Outcome:
+    """Return what the run of `plan` did.
+
+    Args:
+        config: The pipeline's config.
+        plan: The plan that ran.
+        first_version: The first model ever pushed, scored on this span for comparison; None if there is none yet.
+    """
+    nodes = node_runs(open_store(config.metadata_path), plan.run_id)
+    drift = _read_drift(nodes)
+    statistics_uri = nodes["StatisticsGen"].outputs["statistics"].uri
+    window = nodes.get("WindowStatisticsGen", nodes["StatisticsGen"])
+    common = {
+        "drift": drift,
+        "statistics_uri": statistics_uri,
+        "window_statistics_uri": window.outputs["statistics"].uri,
+        "seconds": {node_id: round(node.seconds, 2) for node_id, node in nodes.items()},
+    }
+    if "Trainer" not in nodes:
+        sentences = tuple(f.sentence for f in drift.findings if f.verdict == drift.verdict)
+        word = "blocked" if drift.verdict == Verdict.BLOCK.word else "cold_start"
+        return Outcome.model_validate({**common, "word": word, "reasons": sentences})
+    gate = GateReport.model_validate_json(
+        (Path(nodes["Evaluator"].outputs["evaluation"].uri) / GATE_NAME).read_text(encoding="utf-8")
+    )
+    push = _read_push(nodes["Pusher"])
+    return Outcome.model_validate(
+        {
+            **common,
+            "word": "rejected" if push is None else "pushed",
+            "reasons": gate.reasons,
+            "gate": gate,
+            "push": push,
+            "model": _read_model(nodes, plan),
+            "training": _read_training(nodes["Trainer"]),
+            "first_model_auc": _first_model_auc(config, plan, first_version or (push.version if push else None)),
+        }
+    )
+
+
+def _read_drift(nodes: dict[str, NodeRun]) -> DriftReport:
+    folder = Path(nodes["DriftGate"].outputs["verdict"].uri)
+    return DriftReport.model_validate_json((folder / REPORT_NAME).read_text(encoding="utf-8"))
+
+
+def _read_push(pusher: NodeRun) -> Push | None:
+    properties = pusher.outputs["pushed_model"].properties
+    if not properties[provenance.PUSHED]:
+        return None
+    return Push(
+        version=int(properties[provenance.PUSHED_VERSION]),
+        destination=str(properties[provenance.PUSHED_DESTINATION]),
+        is_champion=False,
+    )
+
+
+def _read_model(nodes: dict[str, NodeRun], plan: RunPlan) -> dict[str, str]:
+    model = nodes["Trainer"].outputs["model"]
+    transform_graph_uri = plan.transform_graph_uri or nodes["Transform"].outputs["transform_graph"].uri
+    return {
+        "model_uri": model.uri,
+        "model_digest": str(model.properties[provenance.MODEL_DIGEST]),
+        "training_digest": str(model.properties[provenance.TRAINING_DIGEST]),
+        "transform_graph_uri": transform_graph_uri,
+    }
+
+
+def _read_training(trainer: NodeRun) -> dict[str, Any]:
+    path = Path(trainer.outputs["model"].uri) / TRAINING_FOLDER / TRAINING_REPORT
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
+
+
+def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> float | None:
+    """Score the first model ever pushed on the span's eval split, if the task has an AUC and the model is still there."""
+    folder = config.serving_path / str(version)
+    if config.label.task != "binary" or version is None or not folder.exists():
+        return None
+    from serving.prediction import Predictor, area_under_curve
+
+    span = plan.span.folder(config.spans_path)
+    manifest = Manifest.model_validate_json((span / MANIFEST_NAME).read_text(encoding="utf-8"))
+    files = [span / file.path for file in manifest.files["eval"]]
+    return area_under_curve(*Predictor(folder).score_files(files, config.label.name))
