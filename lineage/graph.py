@@ -1,0 +1,190 @@
+"""The family tree of models, from artifacts and events of ML Metadata. Questions to it are in `lineage.queries`."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
+
+from schemas import provenance
+from schemas.spans import SpanRef
+
+_SPANS = provenance.EXAMPLES_SPANS
+_Event = metadata_store_pb2.Event
+_INPUTS = frozenset({_Event.INPUT, _Event.INTERNAL_INPUT, _Event.DECLARED_INPUT})
+_OUTPUTS = frozenset({_Event.OUTPUT, _Event.INTERNAL_OUTPUT, _Event.DECLARED_OUTPUT})
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact of ML Metadata: its uri, when it was made, and its custom properties."""
+
+    uri: str
+    created_at: datetime
+    properties: Mapping[str, Any]
+
+    def text(self, name: str) -> str | None:
+        """Return a text property, or None where there is none."""
+        value = self.properties.get(name)
+        return value if value and isinstance(value, str) else None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of a node: what went in and what came out, by channel key."""
+
+    inputs: Mapping[str, tuple[Artifact, ...]]
+    outputs: Mapping[str, tuple[Artifact, ...]]
+
+    def input(self, key: str) -> Artifact | None:
+        """Return the first artifact of an input channel, or None."""
+        return next(iter(self.inputs.get(key, ())), None)
+
+    def output(self, key: str) -> Artifact | None:
+        """Return the first artifact of an output channel, or None."""
+        return next(iter(self.outputs.get(key, ())), None)
+
+
+@dataclass(frozen=True)
+class ModelNode:
+    """A model and what its Trainer read.
+
+    Attributes:
+        training: The Trainer's execution; None for a model that was only ever imported.
+        evaluation: The last Evaluator execution that had it as its candidate.
+        version: Version it was pushed as; None if it never was.
+    """
+
+    artifact: Artifact
+    training: Execution | None = None
+    evaluation: Execution | None = None
+    version: int | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where the model lies; what identifies it here."""
+        return self.artifact.uri
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of the Model artifact."""
+        return self.artifact.text(provenance.MODEL_DIGEST)
+
+    @cached_property
+    def spans(self) -> tuple[SpanRef, ...] | None:
+        """Spans it trained on itself; None if that was not recorded, or not for all of its input."""
+        examples = self.training.inputs.get(provenance.EXAMPLES_KEY, ()) if self.training else ()
+        try:
+            refs = {ref for artifact in examples for ref in provenance.decode_spans(artifact.text(_SPANS) or "")}
+        except ValueError:
+            return None
+        return tuple(sorted(refs, key=lambda ref: (ref.span, ref.version, ref.digest))) or None
+
+    @property
+    def is_warm_started(self) -> bool:
+        """Whether the Trainer recorded that it started from another model."""
+        read = self.training is not None and self.training.input(provenance.BASE_MODEL_KEY) is not None
+        return read or self.artifact.text(provenance.BASE_MODEL_DIGEST) is not None
+
+
+@dataclass(frozen=True)
+class ModelGraph:
+    """All models of a store and which started from which. Models are identified by their uri, oldest first.
+
+    An importer may have registered the same folder as a second artifact, and a moved folder has a second uri; so a base
+    model is looked up by its uri and, failing that, by the digest that the Trainer recorded of it.
+    """
+
+    models: Mapping[str, ModelNode] = field(default_factory=dict)
+
+    @cached_property
+    def _by_digest(self) -> Mapping[str, ModelNode]:
+        return {node.digest: node for node in self.models.values() if node.digest and node.training}
+
+    def base_of(self, model: ModelNode) -> ModelNode | None:
+        """Return the model that this one started from; None after a cold start, or where it cannot be found."""
+        base = model.training.input(provenance.BASE_MODEL_KEY) if model.training else None
+        node = self.models.get(base.uri) if base else None
+        if node is not None and node.training is not None:
+            return node
+        return self._by_digest.get(model.artifact.text(provenance.BASE_MODEL_DIGEST) or "", node)
+
+    @cached_property
+    def children(self) -> Mapping[str, tuple[ModelNode, ...]]:
+        """Models by the uri of the model they started from."""
+        children: dict[str, list[ModelNode]] = defaultdict(list)
+        for model in self.models.values():
+            if base := self.base_of(model):
+                children[base.uri].append(model)
+        return {uri: tuple(models) for uri, models in children.items()}
+
+
+def load_models(store: MetadataStore) -> ModelGraph:
+    """Read all models of a store in four calls, however many there are."""
+    found = sorted(store.get_artifacts_by_type(provenance.MODEL_TYPE), key=lambda artifact: artifact.id)
+    if not found:
+        return ModelGraph()
+    touching = store.get_events_by_artifact_ids([artifact.id for artifact in found])
+    events = store.get_events_by_execution_ids(sorted({event.execution_id for event in touching})) if touching else []
+    # By id and not by type: a type's artifacts are far more than those that a model's executions touched.
+    others = store.get_artifacts_by_id(sorted({event.artifact_id for event in events})) if events else []
+    return build_graph(map(_artifact, found), _executions(events, {other.id: _artifact(other) for other in others}))
+
+
+def build_graph(models: Iterable[Artifact], executions: Iterable[Execution]) -> ModelGraph:
+    """Join model artifacts with the executions that made, judged and pushed them; later executions win."""
+    training: dict[str, Execution] = {}
+    evaluation: dict[str, Execution] = {}
+    version: dict[str, int] = {}
+    for execution in executions:
+        made = execution.output(provenance.MODEL_KEY)
+        candidate = execution.input(provenance.MODEL_KEY)
+        pushed = execution.output(provenance.PUSHED_MODEL_KEY)
+        if made and execution.inputs:
+            training[made.uri] = execution
+        if candidate and execution.output(provenance.EVALUATION_KEY):
+            evaluation[candidate.uri] = execution
+        if candidate and pushed and pushed.properties.get(provenance.PUSHED) == 1:
+            version[candidate.uri] = pushed.properties[provenance.PUSHED_VERSION]
+    nodes: dict[str, ModelNode] = {}
+    for model in models:
+        uri = model.uri
+        nodes.setdefault(uri, ModelNode(model, training.get(uri), evaluation.get(uri), version.get(uri)))
+    return ModelGraph(nodes)
+
+
+def _executions(events: Iterable[Any], artifacts: Mapping[int, Artifact]) -> list[Execution]:
+    """Group events into executions, oldest first."""
+    channels: dict[int, tuple[dict[str, list[tuple[int, Artifact]]], ...]] = defaultdict(
+        lambda: (defaultdict(list), defaultdict(list))
+    )
+    for event in events:
+        inputs, outputs = channels[event.execution_id]
+        side = inputs if event.type in _INPUTS else outputs if event.type in _OUTPUTS else None
+        if side is not None and event.artifact_id in artifacts:
+            for key, index in _path(event):
+                side[key].append((index, artifacts[event.artifact_id]))
+    return [Execution(*map(_in_order, channels[execution_id])) for execution_id in sorted(channels)]
+
+
+def _path(event: Any) -> list[tuple[str, int]]:
+    """Return the channels an event speaks of: TFX writes its path as key, index, key, index, …."""
+    steps = list(event.path.steps)
+    return [(key.key, index.index) for key, index in zip(steps[::2], steps[1::2], strict=False)]
+
+
+def _in_order(channels: Mapping[str, list[tuple[int, Artifact]]]) -> dict[str, tuple[Artifact, ...]]:
+    return {
+        key: tuple(artifact for _, artifact in sorted(entries, key=lambda entry: entry[0]))
+        for key, entries in channels.items()
+    }
+
+
+def _artifact(artifact: Any) -> Artifact:
+    properties = {name: getattr(value, value.WhichOneof("value")) for name, value in artifact.custom_properties.items()}
+    created_at = datetime.fromtimestamp(artifact.create_time_since_epoch / 1000, UTC)
+    return Artifact(artifact.uri, created_at, properties)

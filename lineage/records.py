@@ -1,0 +1,97 @@
+"""The answers to lineage questions, as documents: what `perennial lineage --json` prints."""
+
+from typing import Any
+
+from pydantic import AwareDatetime, Field
+
+from schemas.base import Record
+from schemas.spans import SpanRef
+
+
+class Ingredient(Record):
+    """Something a model was made with; None for what was not recorded."""
+
+    uri: str | None = None
+    digest: str | None = None
+
+
+class LearnedSpan(SpanRef):
+    """A span that a model learned from, itself (`direct`) or through a model it started from."""
+
+    direct: bool
+
+
+class BaseModelRef(Record):
+    """One model in the chain of warm starts.
+
+    Attributes:
+        version: Version it was pushed as; None if it never was.
+        span: Newest span that it trained on itself; None if not recorded.
+    """
+
+    version: int | None
+    uri: str | None
+    digest: str | None
+    span: int | None
+
+
+class Evaluation(Record):
+    """What the gate measured and said.
+
+    Attributes:
+        uri: TFMA's output.
+        metrics: Overall metrics by name.
+        blessed: Whether the gate let it pass; None if that was not recorded.
+    """
+
+    uri: str
+    metrics: dict[str, float]
+    blessed: bool | None
+
+
+class ModelLineage(Record):
+    """Everything that made one model.
+
+    Attributes:
+        version: Version it was pushed as; None if it never was.
+        spans: Every span it learned from, oldest first.
+        base_models: Models it descends from by warm starts, nearest first.
+        hyperparameters: Training options as the Trainer received them.
+        initialisation: `cold` or `warm`.
+        unknown: One sentence for each thing that ML Metadata does not say.
+    """
+
+    version: int | None
+    uri: str
+    digest: str | None
+    run_id: str | None
+    created_at: AwareDatetime
+    initialisation: str | None
+    spans: tuple[LearnedSpan, ...]
+    base_models: tuple[BaseModelRef, ...]
+    transform_graph: Ingredient
+    # pydantic has a method of that name.
+    reviewed_schema: Ingredient = Field(serialization_alias="schema")
+    config: Ingredient
+    code: Ingredient
+    hyperparameters: dict[str, Any]
+    evaluation: Evaluation | None
+    unknown: tuple[str, ...]
+
+
+class Learner(Record):
+    """A model that learned from one version of a span, itself (`direct`) or through a model it started from."""
+
+    version: int | None
+    uri: str
+    digest: str | None
+    span_version: int
+    span_digest: str
+    direct: bool
+
+
+class SpanLineage(Record):
+    """Every model, pushed or not, that learned from a span; oldest model first within a version of the span."""
+
+    span: int
+    models: tuple[Learner, ...]
