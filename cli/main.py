@@ -16,7 +16,7 @@ from core.errors import PipelineError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Print the traceback of a failure.")
 def perennial(debug: bool) -> None:
-    """Continuous training on TFX: data arrives in spans, and the model that serves never gets worse.
+    r"""Continuous training on TFX: data arrives in spans, and the model that serves never gets worse.
 
     \b
     Example:

@@ -1,1 +1,1 @@
-"""One TFX component a file: read artifacts, call a pure function of a sibling package, write artifacts. No logic of its own."""
+"""One TFX component a file: read artifacts, call a pure function of a sibling, write artifacts. No logic of its own."""

@@ -1,56 +1,69 @@
 """Judge a span's statistics before anything is trained on it."""
 
 from pathlib import Path
+from typing import Any
 
-from tensorflow_data_validation import load_anomalies_binary, load_schema_text, load_stats_binary
+from tensorflow_data_validation import load_anomalies_binary, load_stats_binary
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics, Schema
+from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
 
 from core.files import write_text_atomically
 from monitoring.drift import measure_drift
 from schemas.artifacts import DriftVerdict
 from schemas.drift import DriftOptions
+from schemas.features import FeatureSet
 from schemas.provenance import DRIFT_VERDICT
 from schemas.verdicts import Verdict
 
 REPORT_NAME = "drift.json"
-TRAIN_STATISTICS = "Split-train/FeatureStats.pb"
-SPLIT_ANOMALIES = "Split-*/SchemaDiff.pb"
+STATISTICS_FILE = "Split-train/FeatureStats.pb"
+ANOMALIES_FILE = "Split-{split}/SchemaDiff.pb"
 
 
 @component
 def DriftGate(
     statistics: InputArtifact[ExampleStatistics],
-    schema: InputArtifact[Schema],
     anomalies: InputArtifact[ExampleAnomalies],
     verdict: OutputArtifact[DriftVerdict],
-    label: Parameter[str],
+    feature_set: Parameter[str],
     options: Parameter[str],
-    previous_statistics: InputArtifact[ExampleStatistics] = None,  # type: ignore[assignment]  # optional in TFX's way
-    reference_statistics: InputArtifact[ExampleStatistics] = None,  # type: ignore[assignment]
+    previous_statistics: InputArtifact[ExampleStatistics] = None,
+    reference_statistics: InputArtifact[ExampleStatistics] = None,
 ) -> None:
     """Compare this span with the previous one and with the champion's data; write every finding.
 
     Args:
-        statistics: Statistics of the span.
-        schema: The reviewed schema.
-        anomalies: What ExampleValidator found.
+        statistics: Statistics of the span; its train split is compared.
+        anomalies: What ExampleValidator found, in all splits.
         verdict: Artifact to fill; its int custom property steers the DAG.
-        label: Column of the label.
+        feature_set: `schemas.features.FeatureSet` as JSON.
         options: `schemas.drift.DriftOptions` as JSON.
         previous_statistics: Statistics of the span before.
-        reference_statistics: Statistics of the data that the champion was trained on.
+        reference_statistics: Statistics of the data that the champion's line was cold-started on.
     """
-    (schema_file,) = Path(schema.uri).glob("*.pbtxt")
+    baselines = {"previous": previous_statistics, "reference": reference_statistics}
     report = measure_drift(
-        load_stats_binary(f"{statistics.uri}/{TRAIN_STATISTICS}"),
-        load_schema_text(str(schema_file)),
-        label=label,
-        anomalies=[load_anomalies_binary(str(file)) for file in sorted(Path(anomalies.uri).glob(SPLIT_ANOMALIES))],
+        _load_statistics(statistics),
+        baselines={against: _load_statistics(artifact) for against, artifact in baselines.items() if artifact},
+        anomalies=_load_anomalies(anomalies),
         options=DriftOptions.model_validate_json(options),
-        previous=load_stats_binary(f"{previous_statistics.uri}/{TRAIN_STATISTICS}") if previous_statistics else None,
-        reference=load_stats_binary(f"{reference_statistics.uri}/{TRAIN_STATISTICS}") if reference_statistics else None,
+        feature_set=FeatureSet.model_validate_json(feature_set),
     )
     write_text_atomically(Path(verdict.uri) / REPORT_NAME, report.model_dump_json(indent=1))
     verdict.set_int_custom_property(DRIFT_VERDICT, int(Verdict[report.verdict.upper()]))
+
+
+def _load_statistics(artifact: Any) -> Any:
+    return load_stats_binary(f"{artifact.uri}/{STATISTICS_FILE}")
+
+
+def _load_anomalies(artifact: Any) -> Any:
+    """Return the anomalies of the train split, and those that only the eval split has."""
+    merged, of_eval = (
+        load_anomalies_binary(f"{artifact.uri}/{ANOMALIES_FILE.format(split=split)}") for split in ("train", "eval")
+    )
+    for feature, info in of_eval.anomaly_info.items():
+        if feature not in merged.anomaly_info:
+            merged.anomaly_info[feature].CopyFrom(info)
+    return merged

@@ -4,21 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from monitoring.gate import explain_gate
 from tfx.components import Evaluator as TfxEvaluator
 from tfx.components.evaluator.executor import Executor
 from tfx.dsl.components.base import executor_spec
 
 from core.files import write_text_atomically
-from monitoring.gate import explain_gate
 from schemas.provenance import EVALUATION_METRICS
 
 GATE_NAME = "gate.json"
 
 
-class EvaluatorExecutor(Executor):  # type: ignore[misc]  # TFX is untyped
+class EvaluatorExecutor(Executor):
     """Evaluate, bless or not, and say why in words and numbers."""
 
-    def Do(  # noqa: N802  # TFX's name
+    def Do(  # TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
         """Run TFMA, then write `gate.json` and the overall metrics as a custom property of the evaluation."""
@@ -29,7 +29,7 @@ class EvaluatorExecutor(Executor):  # type: ignore[misc]  # TFX is untyped
         evaluation.set_string_custom_property(EVALUATION_METRICS, json.dumps(report.candidate_metrics))
 
 
-class Evaluator(TfxEvaluator):  # type: ignore[misc]  # TFX is untyped
+class Evaluator(TfxEvaluator):
     """TFX's Evaluator with our executor."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(EvaluatorExecutor)

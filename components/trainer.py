@@ -19,7 +19,7 @@ PROVENANCE_KEY = "provenance"
 class TrainerExecutor(GenericExecutor):  # type: ignore[misc]  # TFX is untyped
     """Train, then record provenance, so that lineage needs nothing but ML Metadata."""
 
-    def Do(  # noqa: N802  # TFX's name
+    def Do(  # TFX's name
         self, input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], exec_properties: dict[str, Any]
     ) -> None:
         """Run `trainer.run_fn.run_fn` and write digests as custom properties of the Model artifact."""

@@ -1,1 +1,1 @@
-"""What every other folder stands on: errors, atomic files, digests. Standard library only; nothing about machine learning."""
+"""What every folder stands on: errors, atomic files, digests. Standard library only; nothing about machine learning."""

@@ -9,7 +9,7 @@ PipelineError                     exit 1
 ├── ServingError                  exit 7   a model could not be written for, or read by, serving
 ├── LineageError                  exit 8   ML Metadata cannot answer
 ├── LedgerError                   exit 9   the ledger cannot be read or refuses a write
-└── NodeFailed                    exit 10  a DAG node raised something that is none of the above
+└── NodeError                    exit 10  a DAG node raised something that is none of the above
 """
 
 import difflib
@@ -84,7 +84,7 @@ class LedgerError(PipelineError):
     exit_code = 9
 
 
-class NodeFailed(PipelineError):
+class NodeError(PipelineError):
     """A node of the DAG raised an exception of TFX, Beam or TensorFlow; its cause is chained."""
 
     headline = "Node failed"

@@ -1,1 +1,1 @@
-"""Decide, run, record: the config, the plan, the TFX graph of a plan, its runners, and what is written down afterwards."""
+"""Decide, run, record: config, plan, the TFX graph of a plan, runners, decision record. What nodes do is in siblings."""

@@ -16,6 +16,8 @@ from schemas.training import TrainingOptions
 
 MAX_RENDERED_ERRORS = 10
 
+RunnerName = Literal["local", "beam"]
+
 
 class WindowOptions(Record):
     """Which spans a run trains on, and when the transform graph is analysed anew.
@@ -48,6 +50,12 @@ class MetricBound(Record):
     max_loss: float | None = Field(default=None, ge=0)
     slices: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> "MetricBound":
+        if self.max_loss is not None and self.metric in ("calibration", "example_count"):
+            raise ValueError(f"max_loss has no meaning for {self.metric}, which is neither better high nor low")
+        return self
+
 
 class GateOptions(Record):
     """The Evaluator's slices and bounds. At least one absolute bound: without a champion nothing else decides."""
@@ -58,7 +66,9 @@ class GateOptions(Record):
     @model_validator(mode="after")
     def _has_an_absolute_bound(self) -> "GateOptions":
         if not any(bound.minimum is not None or bound.maximum is not None for bound in self.bounds):
-            raise ValueError("expected at least one bound with a minimum or a maximum, since a first model has no champion")
+            raise ValueError(
+                "expected at least one bound with a minimum or a maximum, since a first model has no champion"
+            )
         return self
 
 
@@ -87,7 +97,7 @@ class Config(Record):
     gate: GateOptions
     ledger: str = ""
     serving_folder: str = ""
-    runner: Literal["local", "beam"] = "local"
+    runner: RunnerName = "local"
 
     @model_validator(mode="after")
     def _label_is_no_feature(self) -> "Config":
@@ -172,7 +182,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_sentences(path, error)) from error
+        raise ConfigError(_sentences(path, tree, error)) from error
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -188,20 +198,30 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[leaf] = yaml.safe_load(text)
 
 
-def _sentences(path: Path, error: ValidationError) -> str:
+def _sentences(path: Path, tree: dict[str, Any], error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     lines = []
     for problem in problems[:MAX_RENDERED_ERRORS]:
-        # pydantic puts the tag of a discriminated union into the location; it is no key of the file.
-        keys = [str(part) for part in problem["loc"]]
+        keys = _keys_in_file(tree, problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = did_you_mean(keys[-1], _known_keys(Config, keys[:-1]))
+            near = did_you_mean(keys[-1], _known_keys(Config, [str(part) for part in problem["loc"][:-1]]))
             lines.append(f"{'.'.join(keys)}: unknown key.{near or ' Remove it.'}")
         else:
             lines.append(f"{'.'.join(keys) or 'config'}: {problem['msg']}; received {problem['input']!r:.80}.")
     if len(problems) > MAX_RENDERED_ERRORS:
         lines.append(f"... and {len(problems) - MAX_RENDERED_ERRORS} more.")
     return f"Config {str(path)!r} has {len(problems)} error(s):\n  " + "\n  ".join(lines)
+
+
+def _keys_in_file(tree: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Return pydantic's location without the tags of discriminated unions, which are no keys of the file."""
+    keys = []
+    for part in location:
+        is_known = isinstance(part, int) or (isinstance(tree, dict) and part in tree)
+        if is_known or part == location[-1]:
+            keys.append(str(part))
+            tree = tree[part] if is_known else None
+    return keys
 
 
 def _known_keys(annotation: Any, location: list[str]) -> set[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from core.digests import digest_of_file, digest_of_json
 from core.errors import DataError, PipelineError
 from core.files import write_text_atomically
-from ingest.manifests import list_spans, read_manifest
+from ingest.manifests import SpanListing, list_spans
 from ledger.ledger import Ledger
-from pipeline.config import Config
+from pipeline.config import Config, RunnerName
 from pipeline.decision import Decision, write_decision
 from pipeline.plan import Knowledge, RunPlan, Skip, next_span, plan_run, planned_span
 from pipeline.record import Outcome, read_outcome
@@ -33,9 +33,7 @@ class Controller:
         on_node: Called with a node's id when the node starts.
     """
 
-    def __init__(
-        self, config: Config, ledger: Ledger, *, runner: str, on_plan: OnPlan, on_node: OnNode
-    ) -> None:
+    def __init__(self, config: Config, ledger: Ledger, *, runner: RunnerName, on_plan: OnPlan, on_node: OnNode) -> None:
         self.config = config
         self.runner = runner
         self.on_plan = on_plan
@@ -65,28 +63,25 @@ class Controller:
             yield self.run_span(span)
 
     def _read_knowledge(self) -> Knowledge:
-        spans = list_spans(self.config.spans_path).spans
-        if not spans:
+        listing = list_spans(self.config.spans_path)
+        if not listing.manifests and not listing.unusable:
             raise DataError(
                 f"Pipeline {self.config.name!r} has no spans. Expected some below {str(self.config.spans_path)!r}. "
                 "Run `perennial ingest` first."
             )
-        known = {(r.span, r.version, r.digest) for r in self._ledger.spans()}
-        arrived = [ref for ref in spans if (ref.span, ref.version, ref.digest) not in known]
-        self._ledger.register_spans({ref: self._manifest_examples(ref) for ref in arrived})
+        self._ledger.register_spans({manifest.ref: manifest.num_examples for manifest in listing.manifests})
         shape = {
             "features": self.config.feature_set.model_dump(mode="json"),
             "model": self.config.training.model.model_dump(mode="json"),
         }
+        latest = {ref.span: ref for ref in listing.refs}
         return Knowledge(
-            spans=tuple({ref.span: ref for ref in spans}.values()),
+            spans=tuple(latest.values()),
+            unusable=_unusable_spans(listing, latest),
             records=tuple(self._ledger.spans()),
             champion=self._ledger.champion(),
             model_shape=digest_of_json(shape),
         )
-
-    def _manifest_examples(self, ref: SpanRef) -> int:
-        return read_manifest(self.config.spans_path, ref.span, ref.version).num_examples
 
     def _run(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str) -> Decision:
         decision = self._attempt(knowledge, ref, trigger=trigger, force_cold=None)
@@ -230,3 +225,13 @@ class Controller:
             "schema": digest_of_file(Path(self.config.schema_file)),
             "data": digest_of_json([ref.model_dump() for ref in plan.window]),
         }
+
+
+def _unusable_spans(listing: SpanListing, latest: dict[int, SpanRef]) -> dict[int, str]:
+    """Return why a span cannot be used, for each whose newest version on disk is broken."""
+    unusable = {}
+    for folder, why in listing.unusable.items():
+        span, version = (int(name.rpartition("-")[2]) for name in (folder.parent.name, folder.name))
+        if span not in latest or version > latest[span].version:
+            unusable[span] = why
+    return unusable

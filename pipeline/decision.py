@@ -4,10 +4,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.gate import GateReport
+
 from core.files import write_text_atomically
 from pipeline.plan import RunPlan
 from schemas.base import Record
-from schemas.gate import GateReport
 from schemas.ledger_records import RunOutcome
 from schemas.verdicts import DriftReport
 
@@ -37,7 +38,7 @@ class Decision(Record):
         drift: Every finding about the span; None if the run failed before.
         gate: The gate's table; None if nothing was trained.
         training: What the Trainer wrote about itself: epochs, steps, losses.
-        first_model_auc: AUC of the first model ever pushed, on this span's eval split: what never retraining would give.
+        first_model_auc: AUC of the first model ever pushed on this eval split: what never retraining would give.
         seconds: Wall seconds by node, and `total`.
         digests: Of `code`, `config`, `schema` and `data` (the planned window).
         error: Headline and text of the failure.

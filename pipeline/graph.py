@@ -48,9 +48,8 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
     importers = _importers(plan)
     gate = DriftGate(
         statistics=statistics.outputs["statistics"],
-        schema=schema.outputs["schema"],
         anomalies=validator.outputs["anomalies"],
-        label=config.label.name,
+        feature_set=config.feature_set.model_dump_json(),
         options=config.drift.model_dump_json(),
         **{
             key: importers[key].outputs["result"]

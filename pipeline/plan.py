@@ -1,4 +1,4 @@
-"""What a cycle will read, and why: a pure function of what is known before it starts. Nothing is read or written here."""
+"""What a cycle will read, and why: a pure function of what is known before it starts. Nothing is read or written."""
 
 from datetime import datetime
 from typing import Literal
@@ -58,20 +58,24 @@ class Knowledge(Record):
     """What the plan may rest on, read once from spans folder and ledger.
 
     Attributes:
-        spans: Latest version of every span on disk, oldest span first.
+        spans: Latest usable version of every span on disk, oldest span first.
+        unusable: Why a span's folder cannot be used, by span.
         records: The ledger's rows.
         champion: The model that serves.
         model_shape: Digest of features, label and model options; only models of the same shape share weights.
     """
 
     spans: tuple[SpanRef, ...]
+    unusable: dict[int, str] = {}
     records: tuple[SpanRecord, ...]
     champion: ChampionRecord | None
     model_shape: str
 
     def record(self, ref: SpanRef) -> SpanRecord | None:
         """Return the ledger's row of exactly this content."""
-        return next((r for r in self.records if (r.span, r.version, r.digest) == (ref.span, ref.version, ref.digest)), None)
+        return next(
+            (r for r in self.records if (r.span, r.version, r.digest) == (ref.span, ref.version, ref.digest)), None
+        )
 
     def is_done(self, ref: SpanRef) -> bool:
         """Tell whether this content was consumed or refused before."""
@@ -84,26 +88,35 @@ def next_span(knowledge: Knowledge, window: WindowOptions) -> SpanRef | Skip:
 
     With a champion it is the oldest span that is not done. Without one it is the last span of the first full
     window, so that the first model learns from history; fewer spans than that are used as they are.
+
+    Raises:
+        DataError: a span before it is on disk but cannot be used.
     """
     pending = [ref for ref in knowledge.spans if not knowledge.is_done(ref)]
     if not pending:
         return Skip(reason=f"All {len(knowledge.spans)} spans are done; nothing new has arrived.")
-    if knowledge.champion is not None:
-        return pending[0]
-    return pending[min(window.cold_spans, len(pending)) - 1]
+    history = 1 if knowledge.champion is not None else min(window.cold_spans, len(pending))
+    chosen = pending[history - 1]
+    # Going past a broken span would drop it silently.
+    for span in sorted(knowledge.unusable):
+        if span <= chosen.span:
+            raise DataError(knowledge.unusable[span])
+    return chosen
 
 
 def planned_span(knowledge: Knowledge, span: int) -> SpanRef | Skip:
     """Return the latest version of `span`, or say that it is done.
 
     Raises:
-        DataError: no such span is on disk.
+        DataError: no such span is on disk, or it cannot be used.
     """
+    if span in knowledge.unusable:
+        raise DataError(knowledge.unusable[span])
     ref = next((ref for ref in knowledge.spans if ref.span == span), None)
     if ref is None:
         known = [ref.span for ref in knowledge.spans]
         raise DataError(
-            f"Span {span} does not exist. Expected one of {min(known)}..{max(known)} ({len(known)} spans). "
+            f"Span {span} does not exist. Expected one of {known[0]}..{known[-1]} ({len(known)} spans). "
             "Ingest it first, or name another."
         )
     record = knowledge.record(ref)

@@ -4,21 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from schemas.gate import GateReport
+
 from components.drift_gate import REPORT_NAME
 from components.evaluator import GATE_NAME
 from lineage.runs import NodeRun, node_runs
-from lineage.store import open_store
+from lineage.store import opened_store
 from pipeline.config import Config
 from pipeline.decision import Push
 from pipeline.plan import RunPlan
 from schemas import provenance
 from schemas.base import Record
-from schemas.gate import GateReport
 from schemas.ledger_records import RunOutcome
 from schemas.model_layout import TRAINING_FOLDER
 from schemas.spans import MANIFEST_NAME, Manifest
 from schemas.verdicts import DriftReport, Verdict
-from trainer.export import TRAINING_REPORT
+from trainer.training_record import TRAINING_RECORD_FILE
 
 
 class Outcome(Record):
@@ -51,7 +52,8 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
         plan: The plan that ran.
         first_version: The first model ever pushed, scored on this span for comparison; None if there is none yet.
     """
-    nodes = node_runs(open_store(config.metadata_path), plan.run_id)
+    with opened_store(config.metadata_path) as store:
+        nodes = node_runs(store, plan.run_id)
     drift = _read_drift(nodes)
     statistics_uri = nodes["StatisticsGen"].outputs["statistics"].uri
     window = nodes.get("WindowStatisticsGen", nodes["StatisticsGen"])
@@ -111,13 +113,13 @@ def _read_model(nodes: dict[str, NodeRun], plan: RunPlan) -> dict[str, str]:
 
 
 def _read_training(trainer: NodeRun) -> dict[str, Any]:
-    path = Path(trainer.outputs["model"].uri) / TRAINING_FOLDER / TRAINING_REPORT
+    path = Path(trainer.outputs["model"].uri) / TRAINING_FOLDER / TRAINING_RECORD_FILE
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return report
 
 
 def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> float | None:
-    """Score the first model ever pushed on the span's eval split, if the task has an AUC and the model is still there."""
+    """Score the first model ever pushed on the span's eval split, if the task has an AUC and the model is there."""
     folder = config.serving_path / str(version)
     if config.label.task != "binary" or version is None or not folder.exists():
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from apache_beam.options.pipeline_options import StandardOptions
 from tfx.dsl.compiler import compiler, constants
@@ -12,9 +12,9 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 
-from core.errors import NodeFailed, PipelineError
+from core.errors import NodeError, PipelineError
+from pipeline.config import RunnerName
 
-RunnerName = Literal["local", "beam"]
 OnNode = Callable[[str], None]
 
 
@@ -38,7 +38,7 @@ def run_pipeline(pipeline: Pipeline, run_id: str, *, span: int, runner: RunnerNa
         on_node: Called with a node's id when the node starts.
 
     Raises:
-        PipelineError: of the class that the node raised, or NodeFailed; node and span are named in its text.
+        PipelineError: of the class that the node raised, or NodeError; node and span are named in its text.
     """
     representation = compile_pipeline(pipeline, run_id)
     with _observed_launches(on_node) as failures, _in_process_beam():
@@ -58,7 +58,7 @@ class _Failure:
 def _named(failure: _Failure, span: int) -> PipelineError:
     error = failure.error
     is_ours = isinstance(error, PipelineError)
-    kind = type(error) if is_ours else NodeFailed
+    kind = type(error) if is_ours else NodeError
     text = str(error) if is_ours else f"{type(error).__name__}: {error}"
     return kind(f"Node {failure.node_id!r} failed on span {span}. {text}")
 
@@ -91,7 +91,7 @@ def _observed_launches(on_node: OnNode) -> Iterator[list[_Failure]]:
 
 @contextmanager
 def _in_process_beam() -> Iterator[None]:
-    """Pin the runner of BeamDagRunner's own Beam pipeline, which takes no options; Beam's default may download Prism."""
+    """Pin the runner of BeamDagRunner's own Beam pipeline, which takes no options; the default may download Prism."""
     default = StandardOptions.DEFAULT_RUNNER
     StandardOptions.DEFAULT_RUNNER = "FnApiRunner"
     try:

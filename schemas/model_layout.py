@@ -1,4 +1,4 @@
-"""Where things lie inside a Model artifact, and what its signatures are called: the contract of trainer, gate and serving."""
+"""Where things lie in a Model artifact and what its signatures are called; trainer, gate and serving rely on it."""
 
 SERVING_FOLDER = "Format-Serving"
 TRAINING_FOLDER = "Format-Training"

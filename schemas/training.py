@@ -34,7 +34,7 @@ class TrainingOptions(Record):
         decay_rate: The learning rate is multiplied by this every `decay_steps` steps (staircase off), down to
             `learning_rate * learning_rate_floor`; the step count is carried over warm starts.
         patience_epochs: Stop after this many epochs without a better validation loss; the best weights are kept.
-        validation_fraction: Share of the *train* split held out for early stopping; the eval split is for the gate alone.
+        validation_fraction: Share of the *train* split held out for early stopping; the eval split is the gate's alone.
     """
 
     model: ModelOptions = ModelOptions()

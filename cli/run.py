@@ -1,0 +1,133 @@
+"""`perennial run`: the cycles of one or several spans."""
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import config_options, json_option
+from cli.spans import parse_span_range
+from core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.controller import Controller
+    from pipeline.decision import Decision
+    from pipeline.plan import RunPlan, Skip
+
+COLOURS = {"pushed": "green", "rejected": "yellow", "blocked": "red"}
+
+
+@click.command(short_help="Run the cycle of a span, of several, or of the next one.")
+@config_options
+@json_option
+@click.option("--span", type=click.IntRange(min=0), help="Run this span.")
+@click.option("--spans", "span_range", metavar="A..B", help="Run these spans in order, both ends included.")
+@click.option("--next", "is_next", is_flag=True, help="Run the next span that is due.")
+@click.option("--runner", type=click.Choice(["local", "beam"]), help="TFX runner; default: the config's.")
+def run(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    span: int | None,
+    span_range: str | None,
+    is_next: bool,
+    runner: str | None,
+) -> None:
+    r"""Plan the cycle, run its TFX DAG, and record what it did and why. A span that is done is left alone.
+
+    Ends with exit code 0 for every verdict (pushed, rejected, blocked); only failures have other codes.
+
+    \b
+    Example:
+      perennial run --spans 8..14 --runner local
+    """
+    from pipeline.summary import write_pipeline_summary
+    from rich.console import Console
+
+    from ledger.ledger import Ledger
+    from pipeline.config import load_config
+    from pipeline.controller import Controller
+    from pipeline.plan import Skip
+
+    if [span is not None, span_range is not None, is_next].count(True) != 1:
+        raise ConfigError("Nothing says what to run. Expected exactly one of --span N, --spans A..B, --next.")
+    config = load_config(config_path, overrides)
+    _silence_libraries()
+    progress = _Progress(Console(stderr=True, highlight=False))
+    with Ledger.open(config.ledger_url, config.name) as ledger:
+        controller = Controller(
+            config, ledger, runner=runner or config.runner, on_plan=progress.on_plan, on_node=progress.on_node
+        )
+        results = []
+        for result in _results(controller, span, span_range):
+            progress.on_result(result)
+            results.append(result)
+        if not all(isinstance(result, Skip) for result in results) or not config.summary_path.exists():
+            write_pipeline_summary(config, ledger)
+    if as_json:
+        click.echo(json.dumps([result.model_dump(mode="json") for result in results], indent=1))
+    else:
+        click.echo(f"summary: {config.summary_path}")
+
+
+def _results(controller: "Controller", span: int | None, span_range: str | None) -> "Iterator[Decision | Skip]":
+    if span is not None:
+        yield controller.run_span(span)
+    elif span_range is not None:
+        spans = parse_span_range(span_range)
+        yield from controller.run_spans(spans[0], spans[-1])
+    else:
+        yield controller.run_next()
+
+
+class _Progress:
+    """What a person watches during a run: the plan, the node that is running, and the outcome of each span."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._status = console.status("starting TFX")
+        self._started = time.monotonic()
+        self._label = ""
+
+    def on_plan(self, plan: "RunPlan") -> None:
+        self._label = f"span {plan.span.span}"
+        self._started = time.monotonic()
+        for sentence in plan.why:
+            self._console.print(f"[bold]{self._label}[/bold]  {sentence}")
+        self._status.update(f"{self._label}: starting TFX")
+        self._status.start()
+
+    def on_node(self, node_id: str) -> None:
+        self._status.update(f"{self._label}: {node_id} ({time.monotonic() - self._started:.0f} s)")
+        if not self._console.is_terminal:
+            self._console.print(f"{self._label}  {time.monotonic() - self._started:5.1f} s  {node_id}")
+
+    def on_result(self, result: "Decision | Skip") -> None:
+        from pipeline.plan import Skip
+
+        self._status.stop()
+        if isinstance(result, Skip):
+            self._console.print(result.reason)
+            return
+        reasons = " ".join(result.reasons[len(result.plan.why) :][:2])
+        self._console.print(
+            f"[bold]{self._label}[/bold]  [{COLOURS.get(result.outcome, 'default')}]{result.outcome}[/] in "
+            f"{result.seconds['total']:.1f} s. {reasons}"
+        )
+
+
+def _silence_libraries() -> None:
+    """Keep the notes of TFX, Beam and TensorFlow off the terminal; their errors come through as exceptions."""
+    warnings.filterwarnings("ignore")
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigError
+from pipeline.config import load_config
+
+FLIGHTS = Path("conf/flights.yaml")
+
+
+def test_flights_config_loads_and_keeps_everything_below_its_root():
+    config = load_config(FLIGHTS)
+    root = Path("var/flights").absolute()
+    for path in (config.spans_path, config.metadata_path, config.artifacts_path, config.serving_path, config.runs_path):
+        assert path.is_relative_to(root)
+    assert config.ledger_url == f"sqlite:///{root}/ledger.sqlite"
+
+
+def test_override_replaces_a_nested_value():
+    config = load_config(FLIGHTS, ("training.batch_size=32", "root=/tmp/elsewhere"))
+    assert config.training.batch_size == 32
+    assert config.root_path == Path("/tmp/elsewhere")
+
+
+def test_digest_ignores_places_and_follows_content():
+    base = load_config(FLIGHTS)
+    assert load_config(FLIGHTS, ("root=/tmp/elsewhere", "runner=beam")).digest == base.digest
+    assert load_config(FLIGHTS, ("training.batch_size=32",)).digest != base.digest
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainning.batch_size=3", r"trainning: unknown key\. Did you mean 'training'\?"),
+        ("training.bach_size=3", r"training\.bach_size: unknown key\. Did you mean 'batch_size'\?"),
+        ("training.model.hiden_units=[3]", r"unknown key\. Did you mean 'hidden_units'\?"),
+        ("features.carrier.capcity=3", r"features\.carrier\.capcity: unknown key\. Did you mean 'capacity'\?"),
+        ("features.carrier.kind=vocab", r"features\.carrier: .*'vocabulary'.*received"),
+        ("training.batch_size=many", r"training\.batch_size: Input should be a valid integer.*received 'many'"),
+        ("training.batch_size=0", r"training\.batch_size: Input should be greater than or equal to 1; received 0"),
+        ("name=Flights_1", r"name: String should match pattern.*received 'Flights_1'"),
+        ("gate.bounds=[{metric: auc, max_loss: 0.1}]", r"gate: .*at least one bound with a minimum or a maximum"),
+        ("gate.bounds=[{metric: calibration, minimum: 0.5, max_loss: 0.1}]", r"max_loss.*calibration"),
+        ("label.name=carrier", r"features without the label"),
+        ("training.learning_rate=.nan", r"training\.learning_rate: .*received nan"),
+    ],
+)  # fmt: skip
+def test_wrong_config_names_the_path_and_the_fix(override: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_config(FLIGHTS, (override,))
+
+
+def test_missing_config_suggests_the_nearest(tmp_path: Path):
+    (tmp_path / "flights.yaml").write_text("name: flights")
+    with pytest.raises(ConfigError, match=r"does not exist.*Did you mean '.*flights\.yaml'"):
+        load_config(tmp_path / "flihgts.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "cannot be read as YAML"), ("- 1", "is not a mapping"), ("", "is not a mapping")]
+)
+def test_file_that_is_no_config(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize("override", ["root", "=1", "name.x=1"])
+def test_malformed_override(override: str):
+    with pytest.raises(ConfigError, match=f"Override '{override}'"):
+        load_config(FLIGHTS, (override,))
