@@ -1,0 +1,108 @@
+"""Epoch by epoch progress of one training run on disk, so that a killed step goes on where it stopped.
+
+Keras' BackupAndRestore keeps weights and epoch but forgets what early stopping knew, so that a resumed run could end
+with other weights than the undisturbed one. Here early stopping is computed from the history, and the history is kept.
+"""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+from pydantic import ValidationError
+
+from core.files import TEMPORARY_PREFIX, write_text_atomically
+from schemas.base import Record
+
+PROGRESS_FILE = "progress.json"
+_LOG = logging.getLogger(__name__)
+
+
+class Progress(Record):
+    """What a run has done so far.
+
+    Attributes:
+        run_digest: Identifies the run; progress of another run in the same folder is not used.
+        history: Keras' logs of every finished epoch, with `val_loss`.
+    """
+
+    run_digest: str
+    history: tuple[dict[str, float], ...] = ()
+
+    @property
+    def losses(self) -> list[float]:
+        """Validation loss per epoch."""
+        return [epoch["val_loss"] for epoch in self.history]
+
+    @property
+    def best_epoch(self) -> int:
+        """Index of the epoch with the lowest validation loss, the first of equals."""
+        return self.losses.index(min(self.losses))
+
+
+def should_stop(losses: Sequence[float], patience_epochs: int) -> bool:
+    """Return whether the last `patience_epochs` epochs, at least one, brought no better validation loss.
+
+    Example:
+        >>> should_stop([0.5, 0.4, 0.45], patience_epochs=1)
+        True
+        >>> should_stop([0.5, 0.4, 0.45], patience_epochs=2)
+        False
+    """
+    num_epochs_since_best = len(losses) - 1 - losses.index(min(losses))
+    return num_epochs_since_best >= max(patience_epochs, 1)
+
+
+class Checkpoints:
+    """The weights and optimizer state after the best and the last epoch, and the progress they belong to.
+
+    Weights are written first, under a temporary name, and the progress file that refers to them last, so that a kill
+    at any moment leaves a usable folder.
+
+    Args:
+        folder: Same for every attempt at one run.
+        run_digest: Identifies the run.
+    """
+
+    def __init__(self, folder: Path, run_digest: str) -> None:
+        self.folder = folder
+        self.run_digest = run_digest
+
+    def resume(self, model: keras.Model) -> Progress:
+        """Load the last epoch's weights and optimizer state into `model`, if an earlier attempt left any."""
+        fresh = Progress(run_digest=self.run_digest)
+        try:
+            progress = Progress.model_validate_json((self.folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValidationError):
+            return fresh
+        if progress.run_digest != self.run_digest or not progress.history:
+            return fresh
+        self.restore(model, len(progress.history) - 1)
+        _LOG.info("Resuming after epoch %d from %s", len(progress.history), self.folder)
+        return progress
+
+    def save(self, model: keras.Model, progress: Progress) -> None:
+        """Keep the model as it is after the last epoch of `progress`; drop what is neither last nor best."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        last = len(progress.history) - 1
+        # Keras insists on the ending `.weights.h5`.
+        temporary = self.folder / f"{TEMPORARY_PREFIX}{self._weights_file(last).name}"
+        model.save_weights(temporary)
+        temporary.replace(self._weights_file(last))
+        write_text_atomically(self.folder / PROGRESS_FILE, progress.model_dump_json())
+        kept = {self._weights_file(epoch) for epoch in (last, progress.best_epoch)}
+        for file in self.folder.glob("epoch-*.weights.h5"):
+            if file not in kept:
+                file.unlink()
+
+    def restore(self, model: keras.Model, epoch: int) -> None:
+        """Load weights and optimizer state as they were after `epoch`."""
+        model.load_weights(self._weights_file(epoch))
+
+    def clear(self) -> None:
+        """Empty the folder after success."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _weights_file(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch}.weights.h5"

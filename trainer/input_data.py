@@ -1,0 +1,124 @@
+"""Training and validation batches, streamed from gzipped TFRecord files. What the records mean is in the transform graph.
+
+Order is a function of (files, seed, epoch), so that a resumed run sees what the undisturbed run would have seen.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from core.errors import DataError
+from trainer.transform_graph import TransformGraph
+
+# Files read at a time; fixed rather than tuned, because the order of records depends on it.
+NUM_INTERLEAVED_FILES = 4
+# Serialized records held for shuffling: a flight is about 0.5 KB, so tens of megabytes.
+SHUFFLE_BUFFER_EXAMPLES = 1 << 16
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The train split, with every k-th record held out for early stopping; the eval split is never read here.
+
+    Attributes:
+        files: Gzipped TFRecord files, in order.
+        graph: Parses and transforms batches of serialized examples.
+        num_examples: Records in all files.
+        batch_size: Examples per batch; the last of an epoch may be smaller.
+        validation_fraction: Share held out, rounded to one in k.
+        seed: Decides the order together with the epoch.
+    """
+
+    files: tuple[str, ...]
+    graph: TransformGraph
+    num_examples: int
+    batch_size: int
+    validation_fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse a window so small that nothing would be held out.
+
+        Raises:
+            DataError: fewer than k examples.
+        """
+        if self.num_examples < self.validation_every:
+            raise DataError(
+                f"The train split is too small to hold out one in {self.validation_every} examples. Expected at "
+                f"least {self.validation_every}; received num_examples={self.num_examples}. "
+                "Widen the window or raise validation_fraction."
+            )
+
+    @property
+    def validation_every(self) -> int:
+        """One record in this many is held out."""
+        return round(1 / self.validation_fraction)
+
+    @property
+    def num_validation_examples(self) -> int:
+        """Records held out."""
+        return self.num_examples // self.validation_every
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass over the records that are not held out."""
+        return -(-(self.num_examples - self.num_validation_examples) // self.batch_size)
+
+    def training(self, first_epoch: int, num_epochs: int) -> tf.data.Dataset:
+        """Return the batches of the epochs from `first_epoch` up to `num_epochs`, each in an order of its own."""
+        records = self._records(is_held_out=False)
+        epochs = [
+            records.shuffle(SHUFFLE_BUFFER_EXAMPLES, seed=self.seed + epoch, reshuffle_each_iteration=False)
+            for epoch in range(first_epoch, num_epochs)
+        ]
+        batches = (epoch.batch(self.batch_size) for epoch in epochs)
+        # One stream rather than one per epoch: the next epoch's first batches are prefetched during validation.
+        return self._transformed(functools.reduce(tf.data.Dataset.concatenate, batches))
+
+    def validation(self) -> tf.data.Dataset:
+        """Return the batches of the held-out records, always the same in the same order."""
+        # Nothing is learned from these, so batches may be larger.
+        return self._transformed(self._records(is_held_out=True).batch(4 * self.batch_size))
+
+    def _records(self, *, is_held_out: bool) -> tf.data.Dataset:
+        """Return the serialized examples, scalars, of one side of the division by position."""
+        every = self.validation_every
+
+        def belongs(index: Any, _: Any) -> Any:
+            return (index % every == every - 1) == is_held_out
+
+        def record_alone(_: Any, record: Any) -> Any:
+            return record
+
+        return read_records(self.files).enumerate().filter(belongs).map(record_alone)
+
+    def _transformed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        mapped = batches.map(self.graph.features_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return mapped.prefetch(tf.data.AUTOTUNE)
+
+
+def read_records(files: tuple[str, ...]) -> tf.data.Dataset:
+    """Return serialized examples, scalars, from several files at a time in a fixed order."""
+    return tf.data.Dataset.from_tensor_slices(list(files)).interleave(
+        lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP"),
+        cycle_length=NUM_INTERLEAVED_FILES,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def matching_files(patterns: list[str]) -> tuple[str, ...]:
+    """Return the files that the Trainer's patterns name, sorted.
+
+    Raises:
+        DataError: none exist.
+    """
+    files = tuple(sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern)))
+    if not files:
+        raise DataError(
+            f"The train split has no files. Expected TFRecord files that match {patterns}; received none. "
+            "Ingest the span again."
+        )
+    return files

@@ -1,0 +1,51 @@
+"""The layers that Keras does not bring; registered, so that a saved model loads in safe mode."""
+
+import keras
+from keras import ops
+
+from schemas.transformed import PADDING_ID
+
+PACKAGE = "perennial"
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MaskedMeanEmbedding(keras.layers.Embedding):  # type: ignore[misc]  # Keras has no type hints
+    """The mean of the rows of an example's ids; ids equal to `PADDING_ID` do not count, and none at all gives zeros.
+
+    Input shape `(batch, num_values)`, int64. Output shape `(batch, output_dim)`, float32.
+    """
+
+    def call(self, ids: keras.KerasTensor) -> keras.KerasTensor:
+        """Look up ids of shape `(batch, num_values)` and average them to shape `(batch, output_dim)`."""
+        rows = super().call(ops.maximum(ids, 0))
+        mask = ops.expand_dims(ops.cast(ops.not_equal(ids, PADDING_ID), rows.dtype), axis=-1)
+        num_values = ops.maximum(ops.sum(mask, axis=1), 1.0)
+        return ops.sum(rows * mask, axis=1) / num_values
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return `(batch, output_dim)` for `(batch, num_values)`."""
+        return (input_shape[0], self.output_dim)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Cross(keras.layers.Layer):  # type: ignore[misc]  # Keras has no type hints
+    """One cross layer: `x0 * (W x + b) + x`, elementwise product, all of shape `(batch, width)`.
+
+    Source:
+        Wang et al., DCN V2: Improved Deep & Cross Network, WWW 2021, equation 1.
+    """
+
+    def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
+        """Create `W`, shape `(width, width)`, and `b`, shape `(width,)`."""
+        width = input_shape[0][-1]
+        self.kernel = self.add_weight(name="kernel", shape=(width, width), initializer="glorot_uniform")
+        self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
+
+    def call(self, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:
+        """Cross `[x0, x]`, each of shape `(batch, width)`, to one tensor of that shape."""
+        first, last = inputs
+        return first * (ops.matmul(last, self.kernel) + self.bias) + last
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """Return the shape of `x0`."""
+        return input_shape[0]

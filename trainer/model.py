@@ -1,0 +1,133 @@
+"""The model, built from the config's features and options: one function per kind. Heads and layers are elsewhere."""
+
+import keras
+
+from core.errors import ConfigError, UserCodeError
+from core.functions import load_function
+from schemas.features import FeatureSet
+from schemas.training import ModelOptions, TrainingOptions
+from schemas.transformed import DenseInput, IdInput, model_inputs
+from trainer.heads import Head, head_for
+from trainer.layers import Cross, MaskedMeanEmbedding
+from trainer.optimizer import build_optimizer
+
+EMBEDDING_PREFIX = "embedding_"
+WIDE_PREFIX = "wide_"
+Tensors = dict[str, keras.KerasTensor]
+
+
+def build_model(feature_set: FeatureSet, options: TrainingOptions) -> keras.Model:
+    """Return the compiled model with random weights and an optimizer at step 0.
+
+    It takes the tensors of `schemas.transformed.model_inputs` by name and returns a tensor of shape
+    `(batch, head.units)`. All layers of ours have fixed names, by which a warm start finds the weights again.
+
+    Raises:
+        UserCodeError: the user's model function raised, or returned no tensor.
+    """
+    head = head_for(feature_set.label)
+    inputs = {item.name: _input(item) for item in model_inputs(feature_set)}
+    logits = _logits(inputs, feature_set, options.model, head)
+    outputs = keras.layers.Activation(head.activation, name=head.output, dtype="float32")(logits)
+    model = keras.Model(inputs, outputs, name=options.model.kind)
+    # No XLA: compiling costs seconds at every start, and a cycle trains for seconds.
+    model.compile(build_optimizer(options), head.loss, metrics=head.metrics(), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _input(item: DenseInput | IdInput) -> keras.KerasTensor:
+    if isinstance(item, DenseInput):
+        return keras.Input((1,), name=item.name, dtype="float32")
+    return keras.Input((item.num_values,), name=item.name, dtype="int64")
+
+
+def _logits(inputs: Tensors, feature_set: FeatureSet, options: ModelOptions, head: Head) -> keras.KerasTensor:
+    match options.kind:
+        case "linear":
+            return _wide_logits(inputs, feature_set, head)
+        case "dnn":
+            return _dense_head(_hidden(_deep_vector(inputs, feature_set), options), head)
+        case "wide_deep":
+            deep = _dense_head(_hidden(_deep_vector(inputs, feature_set), options), head)
+            return keras.layers.Add(name="logits")([_wide_logits(inputs, feature_set, head), deep])
+        case "dcn_v2":
+            crossed = _crossed(_deep_vector(inputs, feature_set), options)
+            return _dense_head(_hidden(crossed, options), head)
+        case "custom":
+            return _dense_head(_user_tensor(inputs, feature_set, options), head)
+
+
+def _dense_head(tensor: keras.KerasTensor, head: Head) -> keras.KerasTensor:
+    return keras.layers.Dense(head.units, name="head")(tensor)
+
+
+def _wide_logits(inputs: Tensors, feature_set: FeatureSet, head: Head) -> keras.KerasTensor:
+    """Sum one weight per id and one per dense input, shape `(batch, head.units)`."""
+    parts = []
+    if dense := _dense_vectors(inputs, feature_set):
+        parts.append(keras.layers.Dense(head.units, name="wide")(_joined(dense, "wide_inputs")))
+    for item in _id_inputs(feature_set):
+        layer = MaskedMeanEmbedding(
+            item.cardinality, head.units, embeddings_initializer="zeros", name=WIDE_PREFIX + item.name
+        )
+        parts.append(layer(inputs[item.name]))
+    return parts[0] if len(parts) == 1 else keras.layers.Add(name="wide_logits")(parts)
+
+
+def _deep_vector(inputs: Tensors, feature_set: FeatureSet) -> keras.KerasTensor:
+    """Join the dense inputs and the embeddings, shape `(batch, width)`."""
+    vectors = _dense_vectors(inputs, feature_set)
+    for item in _id_inputs(feature_set):
+        layer = MaskedMeanEmbedding(item.cardinality, item.embedding_dim, name=EMBEDDING_PREFIX + item.name)
+        vectors.append(layer(inputs[item.name]))
+    return _joined(vectors, "deep_inputs")
+
+
+def _hidden(tensor: keras.KerasTensor, options: ModelOptions) -> keras.KerasTensor:
+    for index, units in enumerate(options.hidden_units):
+        tensor = keras.layers.Dense(units, activation="relu", name=f"hidden_{index}")(tensor)
+        if options.dropout:
+            tensor = keras.layers.Dropout(options.dropout, name=f"dropout_{index}")(tensor)
+    return tensor
+
+
+def _crossed(first: keras.KerasTensor, options: ModelOptions) -> keras.KerasTensor:
+    tensor = first
+    for index in range(options.cross_layers):
+        tensor = Cross(name=f"cross_{index}")([first, tensor])
+    return tensor
+
+
+def _user_tensor(inputs: Tensors, feature_set: FeatureSet, options: ModelOptions) -> keras.KerasTensor:
+    if options.function is None:
+        raise ConfigError(
+            "Model kind 'custom' has no function. Expected model.function='module:function'; received function=None. "
+            "Name your function, or choose another kind."
+        )
+    function = load_function(options.function)
+    try:
+        tensor = function(dict(inputs), feature_set, options)
+    except Exception as error:
+        raise UserCodeError(
+            f"Model function {options.function!r} raised {type(error).__name__}: {error}. Expected the tensor before "
+            "the head; received an exception. Fix the function, or choose another model kind."
+        ) from error
+    if not isinstance(tensor, keras.KerasTensor) or len(tensor.shape) != 2:
+        raise UserCodeError(
+            f"Model function {options.function!r} returned no usable tensor. Expected a KerasTensor of shape "
+            f"(batch, width); received {tensor!r:.200}. Return the tensor before the head."
+        )
+    return tensor
+
+
+def _dense_vectors(inputs: Tensors, feature_set: FeatureSet) -> list[keras.KerasTensor]:
+    return [inputs[item.name] for item in model_inputs(feature_set) if isinstance(item, DenseInput)]
+
+
+def _id_inputs(feature_set: FeatureSet) -> list[IdInput]:
+    return [item for item in model_inputs(feature_set) if isinstance(item, IdInput)]
+
+
+def _joined(tensors: list[keras.KerasTensor], name: str) -> keras.KerasTensor:
+    return tensors[0] if len(tensors) == 1 else keras.layers.Concatenate(name=name)(tensors)

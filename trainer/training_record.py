@@ -1,0 +1,37 @@
+"""`training.json`: what a training run did, kept beside the model that came of it."""
+
+from pathlib import Path
+
+from schemas.base import Record
+from schemas.training import TrainerRequest
+
+TRAINING_RECORD_FILE = "training.json"
+
+
+class TrainingRecord(Record):
+    """What a later warm start and a curious reader need to know about a model's training.
+
+    Attributes:
+        request: Everything that the Trainer was asked.
+        num_examples: Examples in the train split, those held out for early stopping included.
+        num_validation_examples: Examples held out.
+        steps: Steps of the kept weights, those of all base models included.
+        history: Losses and metrics of every epoch run.
+        best_epoch: Index of the epoch whose weights were kept.
+        seconds: Duration from reading the request to before writing the model, of the last attempt.
+        transform_graph_digest: Digest of the TransformGraph folder that the model was trained under.
+    """
+
+    request: TrainerRequest
+    num_examples: int
+    num_validation_examples: int
+    steps: int
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    seconds: float
+    transform_graph_digest: str
+
+
+def read_training_record(folder: Path) -> TrainingRecord:
+    """Return the record in a `Format-Training` folder."""
+    return TrainingRecord.model_validate_json((folder / TRAINING_RECORD_FILE).read_text(encoding="utf-8"))
