@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, RowMapping, Table, and_, select, tuple_, update
+from sqlalchemy import ColumnElement, RowMapping, String, Table, and_, literal, select, tuple_, update
 from sqlalchemy.schema import CreateTable
 
 from core.errors import LedgerError
@@ -117,7 +117,8 @@ class Ledger:
         Raises:
             LedgerError: the span was never registered, or another run has finished it: a span is consumed once.
         """
-        is_ours = tables.spans.c.run_id == outcome.run_id
+        # A literal, since `== None` would become IS NULL, and no run is not the same run.
+        is_ours = tables.spans.c.run_id == literal(outcome.run_id, String)
         is_open = tables.spans.c.state == "arrived"
         num_updated = self._update(tables.spans, _is_span(ref), is_open | is_ours, **outcome.model_dump())
         record = self.span(ref)

@@ -1,0 +1,178 @@
+"""`perennial lineage`: what made a model, and what learned from a span."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options import config_options, json_option
+from core.errors import ConfigError, LineageError
+
+if TYPE_CHECKING:
+    from lineage.records import BaseModelRef, Ingredient, LearnedSpan, ModelLineage, SpanLineage
+    from pipeline.config import Config
+
+CHAMPION = "champion"
+NOT_RECORDED = "unknown: not recorded"
+# Enough of a digest to tell contents apart by eye; `--json` has all 64 digits.
+SHORT_DIGEST_CHARS = 12
+
+
+@click.group(short_help="Show what made a model, or what learned from a span.")
+def lineage() -> None:
+    """Ask ML Metadata where a model came from, or which models learned from a span.
+
+    \b
+    Example:
+      perennial lineage model champion
+      perennial lineage span 9 --json
+    """
+
+
+@lineage.command(short_help="Show everything that made a model.")
+@click.argument("version", metavar="VERSION|champion")
+@config_options
+@json_option
+def model(version: str, config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show the spans, base models, transform graph, schema, config and code that made a pushed model.
+
+    \b
+    Example:
+      perennial lineage model champion
+      perennial lineage model 7 --json
+    """
+    from lineage.graph import load_models
+    from lineage.queries import find_model, model_lineage
+    from lineage.store import opened_store
+    from pipeline.config import load_config
+
+    config = load_config(config_path, overrides)
+    number = _version_of(config, version)
+    with opened_store(config.metadata_path) as store:
+        graph = load_models(store)
+    answer = model_lineage(graph, find_model(graph, number))
+    if as_json:
+        click.echo(json.dumps(answer.model_dump(mode="json", by_alias=True), indent=1))
+    else:
+        print_model(answer)
+
+
+@lineage.command(short_help="Show every model that learned from a span.")
+@click.argument("span", type=click.IntRange(min=0), metavar="SPAN")
+@config_options
+@json_option
+def span(span: int, config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show every model, pushed or not, that learned from a span, directly or through a warm start.
+
+    \b
+    Example:
+      perennial lineage span 9
+    """
+    from lineage.graph import load_models
+    from lineage.queries import span_lineage
+    from lineage.store import opened_store
+    from pipeline.config import load_config
+
+    config = load_config(config_path, overrides)
+    with opened_store(config.metadata_path) as store:
+        answer = span_lineage(load_models(store), span)
+    if as_json:
+        click.echo(json.dumps(answer.model_dump(mode="json"), indent=1))
+    else:
+        print_span(answer)
+
+
+def _version_of(config: "Config", version: str) -> int:
+    """Return the number that the user means; which model is champion only the ledger knows."""
+    from ledger.ledger import Ledger
+
+    if version.isdecimal():
+        return int(version)
+    if version != CHAMPION:
+        raise ConfigError(
+            f"Model {version!r} is no version. Expected a number or 'champion'; received version={version!r}. "
+            "Look the versions up with `perennial status`."
+        )
+    if Ledger.exists(config.ledger_url):
+        with Ledger.open(config.ledger_url, config.name) as ledger:
+            if champion := ledger.champion():
+                return champion.version
+    raise LineageError(
+        f"Pipeline {config.name!r} has no champion yet. Expected a run that pushed a model. Run `perennial run --next`."
+    )
+
+
+def print_model(answer: "ModelLineage") -> None:
+    """Print a model's origins, one line each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    rows = {
+        "model": f"{_model_name(answer.version)}  {_short(answer.digest)}  {answer.uri}",
+        "made": f"{answer.created_at:%Y-%m-%d %H:%M} UTC by run {answer.run_id or NOT_RECORDED}, "
+        f"{answer.initialisation or NOT_RECORDED} start",
+        "trained on": _spans_text([ref for ref in answer.spans if ref.direct]) or NOT_RECORDED,
+        "inherited": _spans_text([ref for ref in answer.spans if not ref.direct]) or "nothing",
+        "base models": " <- ".join(map(_base_model_text, answer.base_models)) or "none",
+        "transform": _ingredient_text(answer.transform_graph),
+        "schema": _ingredient_text(answer.reviewed_schema),
+        "config": _short(answer.config.digest),
+        "code": _short(answer.code.digest),
+        "training": json.dumps(answer.hyperparameters) if answer.hyperparameters else NOT_RECORDED,
+        "evaluation": _evaluation_text(answer),
+    }
+    for name, text in rows.items():
+        grid.add_row(name, text)
+    for sentence in answer.unknown:
+        grid.add_row("unknown", sentence)
+    Console(highlight=False, markup=False).print(grid)
+
+
+def print_span(answer: "SpanLineage") -> None:
+    """Print the models that learned from a span, one line each."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    if not answer.models:
+        console.print(f"No model learned from span {answer.span}.")
+        return
+    table = Table("model", "digest", "learned", "span version", "uri", box=box.SIMPLE_HEAD, pad_edge=False)
+    for learner in answer.models:
+        how = "directly" if learner.direct else "through a warm start"
+        table.add_row(_model_name(learner.version), _short(learner.digest), how, str(learner.span_version), learner.uri)
+    console.print(table)
+
+
+def _model_name(version: int | None) -> str:
+    return "not pushed" if version is None else f"version {version}"
+
+
+def _base_model_text(base: "BaseModelRef") -> str:
+    span = NOT_RECORDED if base.span is None else base.span
+    return f"{_model_name(base.version)} (span {span}) {_short(base.digest)}"
+
+
+def _short(digest: str | None) -> str:
+    return NOT_RECORDED if digest is None else digest[:SHORT_DIGEST_CHARS]
+
+
+def _spans_text(refs: "list[LearnedSpan]") -> str:
+    return ", ".join(f"span {ref.span} v{ref.version} {_short(ref.digest)}" for ref in refs)
+
+
+def _ingredient_text(ingredient: "Ingredient") -> str:
+    return f"{_short(ingredient.digest)}  {ingredient.uri or NOT_RECORDED}"
+
+
+def _evaluation_text(answer: "ModelLineage") -> str:
+    if answer.evaluation is None:
+        return NOT_RECORDED
+    verdict = {True: "blessed", False: "not blessed", None: f"verdict {NOT_RECORDED}"}[answer.evaluation.blessed]
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in answer.evaluation.metrics.items())
+    return f"{verdict}  {metrics}  {answer.evaluation.uri}"
