@@ -49,6 +49,8 @@ class Manifest(Record):
         label_complete_time: When every label of the span is known.
         excluded: Source records that were left out, counted by reason.
         source: What the records came from (kind, file names, offsets), without secrets.
+        records_digest: Digest of what the span was made from, split by split: of the examples themselves, or of the
+            adopted files. While it stays the same there is nothing to ingest, whatever compressed the files.
     """
 
     span: int = Field(ge=0)
@@ -59,6 +61,7 @@ class Manifest(Record):
     label_complete_time: datetime | None = None
     excluded: dict[str, int] = {}
     source: dict[str, str] = {}
+    records_digest: str = ""
 
     @property
     def num_examples(self) -> int:

@@ -1,0 +1,1 @@
+"""The reviewed schema of the flights example, `schema.pbtxt`. No code."""
