@@ -74,8 +74,8 @@ def missing_sentence(missing: list[str], python: str) -> str:
     listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
     packages = " ".join(DEBIAN_PACKAGES[thing] for thing in missing)
     return (
-        f"{listed} {'is' if len(missing) == 1 else 'are'} missing for {python}, and parts of TFX are built "
-        f"from source; on Debian or Ubuntu: apt-get install {packages}"
+        f"Missing for {python}: {listed}; parts of TFX are built from source, "
+        f"so on Debian or Ubuntu run: apt-get install {packages}"
     )
 
 

@@ -108,12 +108,20 @@ main_inside() {
   step 'Done'
 }
 
-if [ "${1:-}" = --inside ]; then
-  main_inside
-else
+main() {
+  if [ "${1:-}" = --inside ]; then
+    main_inside
+    return
+  fi
   check_host
   mkdir -p "$CACHE"
   # One run at a time: they share the root.
   exec 9>"$CACHE/lock" && flock 9
-  exec unshare --mount --propagation private --pid --fork --kill-child "$0" --inside
-fi
+  # unshare ignores signals, so this shell stays to pass them on; should it be killed itself, pdeathsig does it.
+  setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child "$0" --inside &
+  trap 'kill -KILL $! 2>/dev/null; exit 130' INT TERM HUP
+  wait $!
+}
+
+main "$@"
+exit

@@ -9,13 +9,13 @@ from tools.stack import SetupError
 def test_everything_missing_is_named_in_one_sentence():
     sentence = host.missing_sentence(["a C compiler", "a C++ compiler", "Python.h"], "/usr/bin/python3")
     assert sentence == (
-        "a C compiler, a C++ compiler and Python.h are missing for /usr/bin/python3, and parts of TFX are built from "
-        "source; on Debian or Ubuntu: apt-get install gcc g++ python3-dev"
+        "Missing for /usr/bin/python3: a C compiler, a C++ compiler and Python.h; parts of TFX are built from source, "
+        "so on Debian or Ubuntu run: apt-get install gcc g++ python3-dev"
     )
 
 
-def test_one_thing_missing_is_said_in_the_singular():
-    assert host.missing_sentence(["Python.h"], "python3").startswith("Python.h is missing for python3")
+def test_one_thing_missing_is_named_alone():
+    assert host.missing_sentence(["Python.h"], "python3").startswith("Missing for python3: Python.h; ")
 
 
 @pytest.mark.parametrize("variable", ["CC", "CXX"])
@@ -31,7 +31,7 @@ def test_compiler_without_its_headers_is_missed(monkeypatch):
 
 def test_missing_compiler_stops_set_up(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
-    with pytest.raises(SetupError, match=r"a C compiler is missing .* apt-get install gcc"):
+    with pytest.raises(SetupError, match=r"Missing for .*: a C compiler; .* apt-get install gcc"):
         host.check_prerequisites(sys.executable)
 
 
