@@ -1,0 +1,146 @@
+"""ML Metadata stores as TFX writes them: one execution a node, artifacts tied to it by events with channel paths."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from lineage.graph import ModelGraph, load_models
+from lineage.store import opened_store
+from schemas import provenance
+from schemas.spans import SpanRef
+
+Channels = Mapping[str, list[mlmd.Artifact]]
+
+
+@dataclass
+class PipelineHistory:
+    """Writes cycles of our DAG into a store, the way TFX's local runners do."""
+
+    path: Path
+    num_artifacts: int = 0
+    _types: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config = mlmd.ConnectionConfig()
+        config.sqlite.filename_uri = str(self.path)
+        config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+        self.store = MetadataStore(config)
+
+    def graph(self) -> ModelGraph:
+        with opened_store(self.path) as store:
+            return load_models(store)
+
+    def artifact(
+        self, type_name: str, properties: Mapping[str, str | int] | None = None, uri: str | None = None
+    ) -> mlmd.Artifact:
+        """Make an artifact that the next `run` saves."""
+        if type_name not in self._types:
+            self._types[type_name] = self.store.put_artifact_type(mlmd.ArtifactType(name=type_name))
+        self.num_artifacts += 1
+        artifact = mlmd.Artifact(
+            type_id=self._types[type_name], uri=uri or f"/artifacts/{type_name}/{self.num_artifacts}"
+        )
+        for name, value in (properties or {}).items():
+            if isinstance(value, int):
+                artifact.custom_properties[name].int_value = value
+            else:
+                artifact.custom_properties[name].string_value = value
+        return artifact
+
+    def run(self, node: str, inputs: Channels, outputs: Channels) -> None:
+        """Save one execution with its events, and give new artifacts their ids."""
+        kind = self.store.put_execution_type(mlmd.ExecutionType(name=node))
+        execution = mlmd.Execution(type_id=kind, last_known_state=mlmd.Execution.COMPLETE)
+        pairs = []
+        for channels, event_type in ((inputs, mlmd.Event.INPUT), (outputs, mlmd.Event.OUTPUT)):
+            for key, artifacts in channels.items():
+                for index, artifact in enumerate(artifacts):
+                    event = mlmd.Event(type=event_type)
+                    event.path.steps.add().key = key
+                    event.path.steps.add().index = index
+                    pairs.append((artifact, event))
+        _, ids, _ = self.store.put_execution(execution, pairs, [])
+        for (artifact, _), artifact_id in zip(pairs, ids, strict=True):
+            artifact.id = artifact_id
+
+    def examples(self, *spans: SpanRef) -> mlmd.Artifact:
+        artifact = self.artifact("Examples", {provenance.EXAMPLES_SPANS: provenance.encode_spans(spans)})
+        self.run("ExampleGen", {}, {"examples": [artifact]})
+        return artifact
+
+    def train(
+        self,
+        *examples: mlmd.Artifact,
+        base: mlmd.Artifact | None = None,
+        properties: dict[str, str | int] | None = None,
+    ) -> mlmd.Artifact:
+        """Run importers and Trainer; the digest of a model is its number, in hexadecimal, 64 digits."""
+        graph = self.artifact("TransformGraph")
+        schema = self.artifact("Schema")
+        self.run("Transform", {"examples": list(examples)}, {"transform_graph": [graph]})
+        self.run("ImportSchemaGen", {}, {"schema": [schema]})
+        inputs = {"examples": list(examples), "transform_graph": [graph], "schema": [schema]}
+        recorded: dict[str, str | int] = {
+            provenance.MODEL_DIGEST: f"{self.num_artifacts:064x}",
+            provenance.TRANSFORM_GRAPH_DIGEST: "1" * 64,
+            provenance.SCHEMA_DIGEST: "2" * 64,
+            provenance.CONFIG_DIGEST: "3" * 64,
+            provenance.CODE_DIGEST: "4" * 64,
+            provenance.HYPERPARAMETERS: json.dumps({"batch_size": 256}),
+            provenance.INITIALISATION: "warm" if base else "cold",
+            provenance.RUN_ID: f"run-{self.num_artifacts}",
+        }
+        if base:
+            # Importers reuse the artifact of the same uri and type, and write an output event of their own.
+            self.run("Importer", {}, {"result": [base]})
+            inputs["base_model"] = [base]
+            # Asked first, since reading a missing property would make an empty one, on which ML Metadata aborts.
+            if provenance.MODEL_DIGEST in base.custom_properties:
+                recorded[provenance.BASE_MODEL_DIGEST] = base.custom_properties[provenance.MODEL_DIGEST].string_value
+        model = self.artifact("Model", recorded | (properties or {}))
+        self.run("Trainer", inputs, {"model": [model], "model_run": [self.artifact("ModelRun")]})
+        return model
+
+    def judge(
+        self,
+        model: mlmd.Artifact,
+        *,
+        version: int | None,
+        champion: mlmd.Artifact | None = None,
+        metrics: str = '{"auc": 0.7}',
+    ) -> None:
+        """Run Evaluator and Pusher; without a version the gate said no."""
+        evaluation = self.artifact("ModelEvaluation", {provenance.EVALUATION_METRICS: metrics})
+        blessing = self.artifact("ModelBlessing", {provenance.BLESSED: int(version is not None)})
+        inputs = {"model": [model]} | ({"baseline_model": [champion]} if champion else {})
+        self.run("Evaluator", inputs, {"evaluation": [evaluation], "blessing": [blessing]})
+        pushed: dict[str, str | int] = {provenance.PUSHED: int(version is not None)}
+        if version is not None:
+            pushed[provenance.PUSHED_VERSION] = version
+        outputs = {"pushed_model": [self.artifact("PushedModel", pushed)]}
+        self.run("Pusher", {"model": [model], "blessing": [blessing]}, outputs)
+
+
+@pytest.fixture
+def make_history(tmp_path: Path) -> Callable[[], PipelineHistory]:
+    """Make an empty store; each call makes another."""
+    made: list[PipelineHistory] = []
+
+    def make() -> PipelineHistory:
+        made.append(PipelineHistory(tmp_path / f"metadata-{len(made)}.sqlite"))
+        return made[-1]
+
+    return make
+
+
+@pytest.fixture
+def make_ref() -> Callable[..., SpanRef]:
+    def make(span: int, version: int = 1) -> SpanRef:
+        return SpanRef(span=span, version=version, digest=f"{span:032x}{version:032x}")
+
+    return make

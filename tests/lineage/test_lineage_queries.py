@@ -1,0 +1,257 @@
+"""Both questions, on a chain of warm starts with a rejected candidate, and on records with holes in them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import LineageError
+from lineage.graph import Artifact, Execution, ModelGraph, build_graph, load_models
+from lineage.queries import find_model, model_lineage, span_lineage
+from schemas import provenance
+from schemas.spans import SpanRef
+
+NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
+
+MakeHistory = Callable[[], Any]
+MakeRef = Callable[..., SpanRef]
+
+
+@pytest.fixture
+def history(make_history: MakeHistory, make_ref: MakeRef) -> Any:
+    """Cold start on spans 1 to 3, warm starts on 4, 5 (rejected) and 6, 7; then a cold start on the window 6 and 7."""
+    history = make_history()
+    cold = history.train(history.examples(*[make_ref(span) for span in (1, 2, 3)]))
+    history.judge(cold, version=1)
+    second = history.train(history.examples(make_ref(4)), base=cold)
+    history.judge(second, version=2, champion=cold)
+    rejected = history.train(history.examples(make_ref(5)), base=second)
+    history.judge(rejected, version=None, champion=second)
+    third = history.train(history.examples(make_ref(6)), base=second)
+    history.judge(third, version=4, champion=second)
+    fourth = history.train(history.examples(make_ref(7)), base=third)
+    history.judge(fourth, version=5, champion=third, metrics='{"auc": 0.75, "auc_of_empty_slice": NaN}')
+    restarted = history.train(history.examples(make_ref(6), make_ref(7)))
+    history.judge(restarted, version=6, champion=fourth)
+    history.models = [cold, second, rejected, third, fourth, restarted]
+    return history
+
+
+def test_a_model_names_all_that_made_it(history: Any, make_ref: MakeRef) -> None:
+    graph = history.graph()
+    cold, second, _, third, fourth, _ = history.models
+    answer = model_lineage(graph, find_model(graph, 5))
+    assert (answer.version, answer.uri) == (5, fourth.uri)
+    assert [(ref.span, ref.direct) for ref in answer.spans] == [
+        (1, False), (2, False), (3, False), (4, False), (6, False), (7, True),
+    ]  # fmt: skip
+    assert all(ref.digest == make_ref(ref.span).digest for ref in answer.spans)
+    assert [(base.version, base.uri, base.span) for base in answer.base_models] == [
+        (4, third.uri, 6),
+        (2, second.uri, 4),
+        (1, cold.uri, 3),
+    ]
+    assert [base.digest for base in answer.base_models] == [
+        model.custom_properties[provenance.MODEL_DIGEST].string_value for model in (third, second, cold)
+    ]
+    assert (answer.transform_graph.digest, answer.reviewed_schema.digest) == ("1" * 64, "2" * 64)
+    assert (answer.config.digest, answer.code.digest) == ("3" * 64, "4" * 64)
+    assert answer.hyperparameters == {"batch_size": 256}
+    assert answer.initialisation == "warm"
+    assert answer.evaluation is not None
+    assert answer.evaluation.blessed is True
+    assert answer.evaluation.metrics == {"auc": 0.75}
+    assert answer.unknown == ()
+
+
+def test_sources_are_those_that_the_trainer_read(history: Any) -> None:
+    graph = history.graph()
+    node = find_model(graph, 2)
+    answer = model_lineage(graph, node)
+    assert node.training is not None
+    assert answer.transform_graph.uri == node.training.inputs["transform_graph"][0].uri
+    assert answer.reviewed_schema.uri == node.training.inputs["schema"][0].uri
+    assert answer.model_dump(mode="json", by_alias=True)["schema"]["uri"] == answer.reviewed_schema.uri
+
+
+def test_a_cold_start_has_no_base(history: Any) -> None:
+    graph = history.graph()
+    answer = model_lineage(graph, find_model(graph, 6))
+    assert answer.base_models == ()
+    assert [(ref.span, ref.direct) for ref in answer.spans] == [(6, True), (7, True)]
+    assert (answer.initialisation, answer.unknown) == ("cold", ())
+
+
+def test_a_rejected_candidate_has_a_lineage_but_no_version(history: Any) -> None:
+    graph = history.graph()
+    rejected = history.models[2]
+    answer = model_lineage(graph, graph.models[rejected.uri])
+    assert answer.version is None
+    assert answer.evaluation is not None
+    assert answer.evaluation.blessed is False
+    assert [base.version for base in answer.base_models] == [2, 1]
+
+
+def test_a_span_names_all_that_learned_from_it(history: Any) -> None:
+    graph = history.graph()
+    assert [(m.version, m.direct) for m in span_lineage(graph, 3).models] == [
+        (1, True), (2, False), (None, False), (4, False), (5, False),
+    ]  # fmt: skip
+    assert [(m.version, m.direct) for m in span_lineage(graph, 6).models] == [(4, True), (5, False), (6, True)]
+    assert [(m.version, m.direct) for m in span_lineage(graph, 5).models] == [(None, True)]
+    assert span_lineage(graph, 99).models == ()
+
+
+def test_a_correction_is_told_apart(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    model = history.train(history.examples(make_ref(1)))
+    history.train(history.examples(make_ref(1, version=2)), base=model)
+    assert [(m.span_version, m.direct) for m in span_lineage(history.graph(), 1).models] == [
+        (1, True),
+        (1, False),
+        (2, True),
+    ]
+
+
+def test_an_unknown_version_is_refused(history: Any, make_history: MakeHistory) -> None:
+    with pytest.raises(LineageError, match=r"no pushed model version 3\. Expected one of: 1, 2, 4, 5, 6"):
+        find_model(history.graph(), 3)
+    with pytest.raises(LineageError, match="Expected one of: none, since nothing was pushed yet"):
+        find_model(make_history().graph(), 1)
+
+
+def test_all_examples_of_a_trainer_count(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    model = history.train(history.examples(make_ref(2)), history.examples(make_ref(1), make_ref(2)))
+    assert history.graph().models[model.uri].spans == (make_ref(1), make_ref(2))
+
+
+def test_a_base_model_imported_as_another_artifact_is_found(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    base = history.train(history.examples(make_ref(1)))
+    same_folder = history.artifact("Model", uri=base.uri)
+    child = history.train(history.examples(make_ref(2)), base=same_folder)
+    moved = history.artifact("Model", {provenance.MODEL_DIGEST: digest_of(base)}, uri="/moved/1")
+    grandchild = history.train(history.examples(make_ref(3)), base=moved)
+    graph = history.graph()
+    for model in (child, grandchild):
+        answer = model_lineage(graph, graph.models[model.uri])
+        assert [entry.uri for entry in answer.base_models] == [base.uri]
+        assert answer.unknown == ()
+    assert [m.uri for m in span_lineage(graph, 1).models] == [base.uri, child.uri, grandchild.uri]
+
+
+def test_a_base_model_from_elsewhere_is_named_unknown(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    foreign = history.artifact("Model", {provenance.MODEL_DIGEST: "f" * 64}, uri="/elsewhere/model")
+    child = history.train(history.examples(make_ref(2)), base=foreign)
+    graph = history.graph()
+    answer = model_lineage(graph, graph.models[child.uri])
+    (base,) = answer.base_models
+    assert (base.uri, base.digest, base.span, base.version) == ("/elsewhere/model", "f" * 64, None, None)
+    assert answer.unknown == ("How model /elsewhere/model was trained is unknown: not recorded.",)
+
+
+def test_an_ancestor_that_was_deleted_is_named_unknown(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    child = history.train(history.examples(make_ref(2)), properties={provenance.BASE_MODEL_DIGEST: "f" * 64})
+    graph = history.graph()
+    answer = model_lineage(graph, graph.models[child.uri])
+    assert answer.base_models == ()
+    assert answer.unknown == (f"Which model {child.uri} started from is unknown: not recorded.",)
+
+
+@pytest.mark.parametrize("spans", [None, "[", '{"span": 1}', '[{"span": -1}]', "[]"])
+def test_unreadable_spans_are_named_unknown(make_history: MakeHistory, spans: str | None) -> None:
+    history = make_history()
+    examples = history.artifact("Examples", None if spans is None else {provenance.EXAMPLES_SPANS: spans})
+    model = history.train(examples)
+    graph = history.graph()
+    answer = model_lineage(graph, graph.models[model.uri])
+    assert answer.spans == ()
+    assert answer.unknown == (f"Which spans trained model {model.uri} is unknown: not recorded.",)
+
+
+def test_a_bare_model_does_not_crash(make_history: MakeHistory) -> None:
+    history = make_history()
+    model = history.artifact("Model")
+    history.run("Importer", {}, {"result": [model]})
+    graph = history.graph()
+    answer = model_lineage(graph, graph.models[model.uri])
+    assert (answer.digest, answer.evaluation, answer.hyperparameters) == (None, None, {})
+    assert len(answer.unknown) == 1
+
+
+def test_a_model_recorded_as_its_own_ancestor_ends_the_chain(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    first = history.train(history.examples(make_ref(1)))
+    second = history.train(history.examples(make_ref(2)), base=first)
+    history.run("Trainer", {"examples": [history.examples(make_ref(1))], "base_model": [second]}, {"model": [first]})
+    graph = history.graph()
+    answer = model_lineage(graph, graph.models[first.uri])
+    assert [base.uri for base in answer.base_models] == [second.uri]
+    assert answer.unknown == (
+        f"What came before model {second.uri} is unknown: {first.uri} is recorded as its own ancestor.",
+    )
+    assert [m.uri for m in span_lineage(graph, 2).models] == [first.uri, second.uri]
+
+
+def test_reading_takes_four_calls_however_many_models(history: Any) -> None:
+    class CountingStore:
+        num_calls = 0
+
+        def __getattr__(self, name: str) -> Any:
+            self.num_calls += 1
+            return getattr(history.store, name)
+
+    store: Any = CountingStore()
+    assert len(load_models(store).models) == len(history.models)
+    assert store.num_calls == 4
+
+
+def test_an_empty_store_has_no_models(make_history: MakeHistory) -> None:
+    assert load_models(make_history().store).models == {}
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> ModelGraph:
+    """Draw families of models: each starts cold or from any earlier model, on any few spans; some are pushed."""
+    models: list[Artifact] = []
+    executions: list[Execution] = []
+    refs = st.builds(lambda span, version: SpanRef(span=span, version=version, digest=f"{span}-{version}"),
+                     st.integers(0, 6), st.integers(1, 2))  # fmt: skip
+    for number in range(draw(st.integers(0, 12))):
+        spans = draw(st.lists(refs, min_size=1, max_size=4, unique=True))
+        base = draw(st.none() | st.sampled_from(models)) if models else None
+        model = Artifact(f"/model/{number}", NOON, {provenance.MODEL_DIGEST: f"{number:064x}"})
+        examples = Artifact("/examples", NOON, {provenance.EXAMPLES_SPANS: provenance.encode_spans(spans)})
+        inputs = {"examples": (examples,)} | ({"base_model": (base,)} if base else {})
+        models.append(model)
+        executions.append(Execution(inputs, {"model": (model,)}))
+        if draw(st.booleans()):
+            pushed = Artifact("/pushed", NOON, {provenance.PUSHED: 1, provenance.PUSHED_VERSION: number})
+            executions.append(Execution({"model": (model,)}, {"pushed_model": (pushed,)}))
+    return build_graph(models, executions)
+
+
+@settings(deadline=None)
+@given(graphs())
+def test_both_questions_are_inverses_of_each_other(graph: ModelGraph) -> None:
+    by_model = {
+        (model.uri, ref.span, ref.version, ref.direct)
+        for model in graph.models.values()
+        for ref in model_lineage(graph, model).spans
+    }
+    by_span = {
+        (learner.uri, span, learner.span_version, learner.direct)
+        for span in range(7)
+        for learner in span_lineage(graph, span).models
+    }
+    assert by_model == by_span
+
+
+def digest_of(model: Any) -> str:
+    return str(model.custom_properties[provenance.MODEL_DIGEST].string_value)
