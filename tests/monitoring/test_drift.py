@@ -149,7 +149,7 @@ def test_a_truncated_list_of_values_makes_an_upper_bound(statistics_of: Statisti
 )
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_what_would_poison_a_model_blocks(
-    drift: Callable[..., DriftReport], changed: dict[str, list[Any]], measure: str, feature: str, sentence: str
+    drift: Callable[..., DriftReport], changed: dict[str, Any], measure: str, feature: str, sentence: str
 ) -> None:
     report = drift(columns(**changed), columns())
     assert report.verdict == "block"
