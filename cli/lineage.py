@@ -133,20 +133,15 @@ def print_model(answer: "ModelLineage") -> None:
 
 
 def print_span(answer: "SpanLineage") -> None:
-    """Print the models that learned from a span, one line each."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, markup=False)
+    """Print the models that learned from a span, one line each; unlike a table, lines are never cut."""
     if not answer.models:
-        console.print(f"No model learned from span {answer.span}.")
-        return
-    table = Table("model", "digest", "learned", "span version", "uri", box=box.SIMPLE_HEAD, pad_edge=False)
+        click.echo(f"No model learned from span {answer.span}.")
     for learner in answer.models:
         how = "directly" if learner.direct else "through a warm start"
-        table.add_row(_model_name(learner.version), _short(learner.digest), how, str(learner.span_version), learner.uri)
-    console.print(table)
+        click.echo(
+            f"{_model_name(learner.version):<12} learned from span {answer.span} v{learner.span_version} {how:<20}  "
+            f"{_short(learner.digest)}  {learner.uri}"
+        )
 
 
 def _model_name(version: int | None) -> str:
