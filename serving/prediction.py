@@ -1,0 +1,184 @@
+"""Predictions from a SavedModel, in this process. TensorFlow is imported when a model is loaded, not before."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import DataError, ServingError, did_you_mean
+from schemas.model_layout import COLUMNAR_SIGNATURE, EXAMPLES_INPUT, SERVING_SIGNATURE
+
+_BATCH_SIZE = 1024  # examples per call: bounds memory, and is past where a larger batch is faster on a CPU
+
+Scores = npt.NDArray[np.float32]
+
+
+class Predictor:
+    """A loaded model that scores serialized examples or columns.
+
+    Args:
+        model_folder: A SavedModel: a version that was pushed, or a model artifact's `Format-Serving`.
+
+    Raises:
+        ServingError: the folder cannot be loaded as a SavedModel.
+    """
+
+    def __init__(self, model_folder: Path) -> None:
+        import tensorflow as tf
+
+        self._folder = model_folder
+        try:
+            self._model: Any = tf.saved_model.load(str(model_folder))
+        except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+            raise ServingError(
+                f"{str(model_folder)!r} cannot be loaded: {error}. Expected a SavedModel. "
+                "Push it again, or serve the version before it."
+            ) from error
+
+    def predict_examples(self, examples: Sequence[bytes]) -> Scores:
+        """Score serialized `tf.Example` records.
+
+        Returns:
+            The model's only output, shape `(num_examples, num_outputs)`: one probability or value, or one probability
+            per class.
+
+        Raises:
+            ServingError: the model has no such signature, or refuses the input.
+        """
+        return self._call(SERVING_SIGNATURE, {EXAMPLES_INPUT: list(examples)})
+
+    def predict_columns(self, columns: Mapping[str, Any]) -> Scores:
+        """Score examples given as columns; a column that is left out, or None, is an unknown value.
+
+        Args:
+            columns: Per column one value, or a sequence of one value per example.
+
+        Returns:
+            As `predict_examples`.
+
+        Raises:
+            ServingError: the model has no such signature, a column is unknown, or a value has the wrong type.
+        """
+        signature = self._signature(COLUMNAR_SIGNATURE)
+        specs = signature.structured_input_signature[1]
+        given = {name: value for name, value in columns.items() if value is not None}
+        for name in given:
+            if name not in specs:
+                raise ServingError(
+                    f"The model has no column {name!r}. Expected columns {sorted(specs)}; received {sorted(given)}."
+                    f"{did_you_mean(name, specs)}"
+                )
+        arrays = {name: _column(name, value, specs[name]) for name, value in given.items()}
+        num_examples = max((len(array) for array in arrays.values()), default=1)
+        missing = {name: _unknown(name, num_examples, spec) for name, spec in specs.items() if name not in arrays}
+        return self._call(COLUMNAR_SIGNATURE, arrays | missing)
+
+    def score_files(self, files: Sequence[Path], label: str) -> tuple[npt.NDArray[np.float64], Scores]:
+        """Score all records of gzipped TFRecord files, in batches.
+
+        Args:
+            files: Files of one split of one span.
+            label: Column of the label, a number.
+
+        Returns:
+            Labels of shape `(num_examples,)` and scores of shape `(num_examples, num_outputs)`, in the files' order.
+
+        Raises:
+            DataError: a file cannot be read, a record has no label, or there are no records.
+            ServingError: as `predict_examples`.
+        """
+        labels, scores = [], []
+        for batch in _batches(files):
+            labels.append(_labels(batch, label))
+            scores.append(self.predict_examples(batch))
+        if not labels:
+            raise DataError(
+                f"There is nothing to score in {[str(file) for file in files]}. Expected at least one record. "
+                "Check the span's manifest."
+            )
+        return np.concatenate(labels), np.concatenate(scores)
+
+    def _signature(self, name: str) -> Any:
+        if name not in self._model.signatures:
+            raise ServingError(
+                f"The model in {str(self._folder)!r} has no signature {name!r}. Expected it among "
+                f"{sorted(self._model.signatures)}. Export the model with the signatures of schemas/model_layout.py."
+            )
+        return self._model.signatures[name]
+
+    def _call(self, name: str, inputs: Mapping[str, Any]) -> Scores:
+        import tensorflow as tf
+
+        signature = self._signature(name)
+        try:
+            outputs = signature(**{key: tf.constant(value) for key, value in inputs.items()})
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise ServingError(
+                f"Signature {name!r} of {str(self._folder)!r} refused its input: {error}. Expected inputs "
+                f"{_spec_words(signature)}. Send values of those types, all of the same length."
+            ) from error
+        if len(outputs) != 1:
+            raise ServingError(
+                f"Signature {name!r} of {str(self._folder)!r} has outputs {sorted(outputs)}. Expected exactly one. "
+                "Export the model with the signatures of schemas/model_layout.py."
+            )
+        scores: Scores = next(iter(outputs.values())).numpy()
+        return scores
+
+
+def _column(name: str, value: Any, spec: Any) -> npt.NDArray[Any]:
+    """Return the values in the column's type, shape `(num_examples, num_values)`."""
+    array = np.asarray(value)
+    if (spec.dtype.as_numpy_dtype is object) != (array.dtype.kind in "OSU"):
+        raise ServingError(
+            f"Column {name!r} has the wrong type. Expected {spec.dtype.name}; received {name}={value!r}. "
+            "Send text as text and numbers as numbers."
+        )
+    return array.astype(spec.dtype.as_numpy_dtype).reshape(-1, 1) if array.ndim < 2 else array
+
+
+def _unknown(name: str, num_examples: int, spec: Any) -> npt.NDArray[Any]:
+    """Return what the columnar signature takes for a missing value: an empty text or NaN."""
+    if spec.dtype.is_integer:
+        raise ServingError(
+            f"Column {name!r} is missing. Expected an integer, since no integer means unknown; received none. Give one."
+        )
+    value: Any = np.nan if spec.dtype.is_floating else ""
+    return np.full((num_examples, 1), value, dtype=spec.dtype.as_numpy_dtype)
+
+
+def _spec_words(signature: Any) -> str:
+    specs = signature.structured_input_signature[1]
+    return ", ".join(f"{name}: {specs[name].dtype.name} {tuple(specs[name].shape)}" for name in sorted(specs))
+
+
+def _batches(files: Sequence[Path]) -> Iterator[list[bytes]]:
+    import tensorflow as tf
+
+    names = [str(file) for file in files]
+    try:
+        for batch in tf.data.TFRecordDataset(names, compression_type="GZIP").batch(_BATCH_SIZE):
+            yield list(batch.numpy())
+    except tf.errors.OpError as error:
+        raise DataError(
+            f"A file among {names} cannot be read: {error.message}. Expected gzipped TFRecord files. "
+            "Ingest the span again as a new version."
+        ) from error
+
+
+def _labels(examples: Sequence[bytes], label: str) -> npt.NDArray[np.float64]:
+    import tensorflow as tf
+
+    labels = []
+    for serialized in examples:
+        feature = tf.train.Example.FromString(serialized).features.feature[label]
+        values = [*feature.int64_list.value, *feature.float_list.value]
+        if len(values) != 1:
+            raise DataError(
+                f"A record has {len(values)} values of label {label!r}. Expected exactly one number. "
+                "Leave unlabelled records out of the span, or correct the config's label."
+            )
+        labels.append(values[0])
+    return np.asarray(labels, dtype=np.float64)
