@@ -20,16 +20,16 @@ def encode_examples(features: pa.Table) -> pa.Array:
     """
     empty = pa.scalar(b"", pa.large_binary())
     entries = [_entries(name, as_array(features[name])) for name in sorted(features.column_names)]
-    bodies = pc.binary_join_element_wise(*entries, empty, null_handling="skip")
+    bodies = pc.binary_join_element_wise(*entries, empty)
     lengths = pc.binary_length(bodies).dictionary_encode()
     headers = pa.array([_FEATURES_TAG + _varint(n) for n in lengths.dictionary.to_pylist()], pa.large_binary())
     return pc.binary_join_element_wise(headers.take(lengths.indices), bodies, empty)
 
 
 def _entries(name: str, column: pa.Array) -> pa.Array:
-    """Return each value as a serialized `Features` message with this one feature; null where there is no value."""
+    """Return each value as a serialized `Features` message with this one feature; empty where there is no value."""
     if pa.types.is_large_list(column.type):
-        entry_of: dict[Any, bytes | None] = {None: None, (): None}
+        entry_of: dict[Any, bytes] = {None: b"", (): b""}
         rows = [None if values is None else tuple(values) for values in column.to_pylist()]
         for values in set(rows):
             if values:
@@ -37,7 +37,7 @@ def _entries(name: str, column: pa.Array) -> pa.Array:
         return pa.array([entry_of[values] for values in rows], pa.large_binary())
     distinct = column.dictionary_encode()
     encoded = [_entry(name, column.type, (value,)) for value in distinct.dictionary.to_pylist()]
-    return pa.array(encoded, pa.large_binary()).take(distinct.indices)
+    return pc.fill_null(pa.array(encoded, pa.large_binary()).take(distinct.indices), b"")
 
 
 def _entry(name: str, kind: pa.DataType, values: tuple[Any, ...]) -> bytes:

@@ -19,7 +19,7 @@ def find_files(pattern: str, base: Path) -> tuple[Path, ...]:
     if not files:
         raise DataError(
             f"No source file matches {pattern!r}. Expected at least one file below {str(base.resolve())!r}. "
-            "Correct `ingest.source.path` in the config; relative paths start at the config file's folder."
+            "Correct `ingest.source.path` in the config; relative paths start at the working directory."
         )
     return tuple(files)
 

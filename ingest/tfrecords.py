@@ -19,18 +19,22 @@ _PIECE_BYTES = 1 << 20
 # A decompression bomb: more than 200 times the file's size, and more than a file of harmless repetition would have. The
 # flights' spans expand about 10-fold; deflate's ceiling is 1032-fold (zlib's technical notes).
 MAX_EXPANSION = 200
-MAX_EXPANSION_FREE_BYTES = 1 << 30
+MAX_HARMLESS_BYTES = 1 << 30
 
 
-def count_records(path: Path) -> int:
+def count_records(path: Path, *, harmless_bytes: int = MAX_HARMLESS_BYTES) -> int:
     """Return the number of records of a TFRecord file, gzipped if its name ends in `.gz`.
 
     Every checksum in the file is compared.
 
+    Args:
+        path: File to read.
+        harmless_bytes: How much it may hold, however well it is compressed.
+
     Raises:
         DataError: the file is truncated, damaged, no TFRecord, or expands beyond all reason.
     """
-    limit = max(MAX_EXPANSION * path.stat().st_size, MAX_EXPANSION_FREE_BYTES)
+    limit = max(MAX_EXPANSION * path.stat().st_size, harmless_bytes)
     try:
         with path.open("rb") as raw:
             stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
