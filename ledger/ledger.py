@@ -46,13 +46,20 @@ class Ledger:
             LedgerError: the file is no database, or the folder or server refuses.
         """
         ledger = cls(Database(url), pipeline, clock)
-        row = {"pipeline": pipeline, "last_version": 0}
-        with ledger._database.writing() as connection:
+        try:
+            ledger._make_tables()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def _make_tables(self) -> None:
+        row = {"pipeline": self.pipeline, "last_version": 0}
+        with self._database.writing() as connection:
             # Not create_all: between its look and its creation another process may have made the table.
             for table in tables.metadata.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
-            insert_if_absent(connection, tables.pipelines, row, tables.pipelines.c.pipeline == pipeline)
-        return ledger
+            insert_if_absent(connection, tables.pipelines, row, tables.pipelines.c.pipeline == self.pipeline)
 
     @staticmethod
     def exists(url: str) -> bool:
