@@ -42,8 +42,8 @@ def publish(serving_folder: Path, base: Path, version: int) -> Path:
     except OSError as error:
         if target.exists():
             raise ServingError(
-                f"Version {version} is in {str(base)!r} already, and a pushed version never changes. Expected a version "
-                f"that is not among {versions(base)}. Take the next number from the ledger."
+                f"Version {version} is in {str(base)!r} already, and a pushed version never changes. Expected "
+                f"a version that is not among {versions(base)}. Take the next number from the ledger."
             ) from error
         raise ServingError(
             f"Version {version} could not be written to {str(base)!r}: {error}. Expected a folder that this user may "

@@ -1,0 +1,121 @@
+"""The HTML summary for people: one file that opens offline. The numbers are the caller's; none is measured here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from core.files import write_text_atomically
+from monitoring.chart import chart_html
+from monitoring.span_point import SpanPoint
+from schemas.gate import OVERALL, GateReport, GateRow
+from schemas.verdicts import DriftReport, Finding, Verdict
+
+MAX_RENDERED_FINDINGS = 12
+_TEMPLATE = "summary.html.jinja"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves.
+
+    Attributes:
+        span: Label of the span whose cycle trained it.
+        lineage: What made it, as pairs of a word and a value, e.g. `("base model", "version 3")`.
+    """
+
+    version: int
+    span: str
+    lineage: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything the summary shows.
+
+    Attributes:
+        title: The pipeline's name, as a person would say it.
+        written_at: When the summary was written, as text.
+        spans: One point per span, oldest first.
+        champion: The model that serves; None before the first push.
+        gate: The latest cycle's gate table, where one was made.
+        drift: The latest span's findings, where it was measured.
+        metric: What the points' scores are, e.g. `AUC`; greater is better.
+    """
+
+    title: str
+    written_at: str
+    spans: Sequence[SpanPoint]
+    champion: Champion | None = None
+    gate: GateReport | None = None
+    drift: DriftReport | None = None
+    metric: str = "AUC"
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write the summary to `path` as one self-contained HTML file; all text in it is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template(_TEMPLATE).render(
+        summary=summary,
+        sentence=gain_sentence(summary.spans, summary.metric),
+        chart=chart_html(summary.spans, summary.metric),
+        gate_rows=shown_gate_rows(summary.gate),
+        required=required_words,
+        findings=top_findings(summary.drift),
+        num_pushed=sum(point.pushed_version is not None for point in summary.spans),
+        num_blocked=sum(point.drift == Verdict.BLOCK.word for point in summary.spans),
+    )
+    write_text_atomically(path, html)
+
+
+def gain_sentence(spans: Sequence[SpanPoint], metric: str) -> str:
+    """Say what retraining was worth: the candidates' mean score against the frozen first model's."""
+    pairs = [
+        (point.candidate, point.first) for point in spans if point.candidate is not None and point.first is not None
+    ]
+    if not pairs:
+        return "No span has been scored by both a retrained model and the first one yet."
+    candidate, first = mean(pair[0] for pair in pairs), mean(pair[1] for pair in pairs)
+    side = "more" if candidate >= first else "less"
+    spans_word = "span" if len(pairs) == 1 else "spans"
+    return (
+        f"Over {len(pairs)} {spans_word}, retrained candidates reached a mean {metric} of {candidate:.3f}: "
+        f"{abs(candidate - first):.3f} {side} than the first model, left as it was, at {first:.3f}."
+    )
+
+
+def shown_gate_rows(gate: GateReport | None) -> list[GateRow]:
+    """Return the rows that decided or that are about the whole split, failures first."""
+    rows = () if gate is None else gate.rows
+    decisive = [row for row in rows if not row.passed or row.slice == OVERALL or required_words(row)]
+    return sorted(decisive, key=lambda row: (row.passed, row.slice != OVERALL))
+
+
+def required_words(row: GateRow) -> list[str]:
+    """Return what the gate required of a row, one clause per bound; nothing where it has none."""
+    words = [] if row.lower_bound is None else [f"at least {row.lower_bound:g}"]
+    words += [] if row.upper_bound is None else [f"at most {row.upper_bound:g}"]
+    words += [] if row.change_bound is None else [f"a change of {row.change_bound}"]
+    return words
+
+
+def top_findings(drift: DriftReport | None) -> list[Finding]:
+    """Return the findings nearest to or furthest past their bounds, the worst verdicts first."""
+    findings = [] if drift is None else list(drift.findings)
+    findings.sort(key=lambda finding: (-Verdict[finding.verdict.upper()], -_share_of_bound(finding)))
+    return findings[:MAX_RENDERED_FINDINGS]
+
+
+def _share_of_bound(finding: Finding) -> float:
+    # `num_examples` is held against a lower bound: far above it is good.
+    if finding.value is None or not finding.threshold or finding.measure == "num_examples":
+        return 0.0
+    return finding.value / finding.threshold
