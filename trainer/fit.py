@@ -41,7 +41,7 @@ def fit(model: keras.Model, data: TrainingData, plan: FitPlan, checkpoints: Chec
     if first_epoch < plan.num_epochs and not (first_epoch and should_stop(progress.losses, plan.patience_epochs)):
         saver = EpochProgress(checkpoints, progress, plan.patience_epochs)
         try:
-            _fit(model, data, plan, first_epoch, [NanGuard(), *_log_callbacks(data, plan), *plan.callbacks, saver])
+            _fit(model, data, plan, first_epoch, [NanGuard(), *plan.callbacks, saver])
         except tf.errors.DataLossError as error:
             raise DataError(
                 f"A training file became unreadable while training. Expected intact TFRecords in {data.files}; "
@@ -59,18 +59,16 @@ def _fit(
     first_epoch: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
+    board = keras.callbacks.TensorBoard(str(plan.log_dir), histogram_freq=1, write_graph=False)
+    gradients = GradientHistograms(plan.log_dir / "train", data.sample())
     model.fit(
         data.training(first_epoch, plan.num_epochs),
         validation_data=data.validation(),
+        validation_steps=data.validation_steps,
         initial_epoch=first_epoch,
         epochs=plan.num_epochs,
         steps_per_epoch=data.steps_per_epoch,
-        callbacks=callbacks,
+        callbacks=[board, gradients, *callbacks],
+        shuffle=False,
         verbose=0,
     )
-
-
-def _log_callbacks(data: TrainingData, plan: FitPlan) -> list[keras.callbacks.Callback]:
-    batch = next(iter(data.validation()))
-    board = keras.callbacks.TensorBoard(str(plan.log_dir), histogram_freq=1, write_graph=False)
-    return [board, GradientHistograms(plan.log_dir / "train", batch)]

@@ -16,6 +16,7 @@ from trainer.transform_graph import TransformGraph
 NUM_INTERLEAVED_FILES = 4
 # Serialized records held for shuffling: a flight is about 0.5 KB, so tens of megabytes.
 SHUFFLE_BUFFER_EXAMPLES = 1 << 16
+_CHUNK_PERIODS = 64
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,19 @@ class TrainingData:
         """Batches of one pass over the records that are not held out."""
         return -(-(self.num_examples - self.num_validation_examples) // self.batch_size)
 
+    @property
+    def validation_steps(self) -> int:
+        """Batches of one pass over the held-out records."""
+        return -(-self.num_validation_examples // self._validation_batch_size)
+
+    @property
+    def _validation_batch_size(self) -> int:
+        # Nothing is learned from these, so batches may be larger.
+        return 4 * self.batch_size
+
     def training(self, first_epoch: int, num_epochs: int) -> tf.data.Dataset:
         """Return the batches of the epochs from `first_epoch` up to `num_epochs`, each in an order of its own."""
-        records = self._records(is_held_out=False)
+        records = self._learned_from()
         epochs = [
             records.shuffle(SHUFFLE_BUFFER_EXAMPLES, seed=self.seed + epoch, reshuffle_each_iteration=False)
             for epoch in range(first_epoch, num_epochs)
@@ -78,21 +89,32 @@ class TrainingData:
         return self._transformed(functools.reduce(tf.data.Dataset.concatenate, batches))
 
     def validation(self) -> tf.data.Dataset:
-        """Return the batches of the held-out records, always the same in the same order."""
-        # Nothing is learned from these, so batches may be larger.
-        return self._transformed(self._records(is_held_out=True).batch(4 * self.batch_size))
+        """Return the batches of the held-out records, the same in the same order, without end.
 
-    def _records(self, *, is_held_out: bool) -> tf.data.Dataset:
-        """Return the serialized examples, scalars, of one side of the division by position."""
+        Without end, because starting a stream costs about a second, much more than evaluating a small window; a pass is
+        `validation_steps` batches.
+        """
+        return self._transformed(self._held_out().batch(self._validation_batch_size).repeat())
+
+    def sample(self) -> tuple[dict[str, Any], Any]:
+        """Return the first batch of held-out records: model inputs by name, and label of shape `(batch, 1)`."""
+        features, label = self.graph.features_and_label(next(iter(self._held_out().batch(self.batch_size))))
+        return features, label
+
+    def _learned_from(self) -> tf.data.Dataset:
+        """Return the serialized examples, scalars, that are not held out."""
         every = self.validation_every
+        # In chunks: a Python-defined filter per record would cost more than training on it.
+        chunks = read_records(self.files).batch(every * _CHUNK_PERIODS)
 
-        def belongs(index: Any, _: Any) -> Any:
-            return (index % every == every - 1) == is_held_out
+        def without_held_out(chunk: Any) -> Any:
+            return tf.boolean_mask(chunk, tf.range(tf.size(chunk)) % every != every - 1)
 
-        def record_alone(_: Any, record: Any) -> Any:
-            return record
+        return chunks.map(without_held_out).unbatch()
 
-        return read_records(self.files).enumerate().filter(belongs).map(record_alone)
+    def _held_out(self) -> tf.data.Dataset:
+        """Return the serialized examples, scalars, at positions k - 1, 2 k - 1, …"""
+        return read_records(self.files).shard(self.validation_every, self.validation_every - 1)
 
     def _transformed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         mapped = batches.map(self.graph.features_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -32,7 +32,7 @@ def run_fn(fn_args: Any) -> None:
     started = time.monotonic()
     request = TrainerRequest.model_validate_json(fn_args.custom_config[REQUEST_KEY])
     options = request.options
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(options.seed)
     graph = TransformGraph(Path(fn_args.transform_graph_path), request.feature_set)
     files = matching_files(fn_args.train_files)

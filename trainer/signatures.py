@@ -35,15 +35,15 @@ class ServedModel(tf.Module):  # type: ignore[misc]  # TensorFlow has no type hi
         columns = _column_specs(graph)
         examples = tf.TensorSpec((None,), tf.string, name=EXAMPLES_INPUT)
 
-        @tf.function(input_signature=[examples])  # type: ignore[untyped-decorator]  # TensorFlow has no type hints
+        @tf.function(input_signature=[examples], autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no type hints
         def predict_examples(examples: Any) -> dict[str, Any]:
             return {output: model(graph.features(examples), training=False)}
 
-        @tf.function(input_signature=[examples])  # type: ignore[untyped-decorator]  # as above
+        @tf.function(input_signature=[examples], autograph=False)  # type: ignore[untyped-decorator]  # as above
         def transform_examples(examples: Any) -> dict[str, Any]:
             return graph.features(examples)
 
-        @tf.function(input_signature=[columns])  # type: ignore[untyped-decorator]  # as above
+        @tf.function(input_signature=[columns], autograph=False)  # type: ignore[untyped-decorator]  # as above
         def predict_columns(columns: dict[str, Any]) -> dict[str, Any]:
             raw = {name: _as_parsed(column, graph.raw_spec[name]) for name, column in columns.items()}
             return {output: model(graph.transformed(raw), training=False)}

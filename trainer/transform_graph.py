@@ -33,12 +33,15 @@ class TransformGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
             {name: spec[name] for name in feature_set.features} if feature_set.preprocessing_fn is None else spec
         )
         self._layer = output.transform_features_layer()
+        examples = tf.TensorSpec((None,), tf.string)
+        # One trace, shared by the training and the validation batches.
+        self.features_and_label = tf.function(self._features_and_label, input_signature=[examples], autograph=False)
 
     def features(self, serialized: Any) -> Tensors:
         """Return the model's inputs for serialized examples of shape `(batch,)`; they need no label."""
         return self.transformed(tf.io.parse_example(serialized, dict(self.raw_spec)))
 
-    def features_and_label(self, serialized: Any) -> tuple[Tensors, Any]:
+    def _features_and_label(self, serialized: Any) -> tuple[Tensors, Any]:
         """Return the model's inputs and the label, shape `(batch, 1)`, for serialized examples of shape `(batch,)`."""
         name = self.feature_set.label.name
         raw = tf.io.parse_example(serialized, {**self.raw_spec, name: self.label_spec})

@@ -1,0 +1,64 @@
+"""When early stopping stops, and what a damaged or foreign checkpoint folder means."""
+
+from pathlib import Path
+
+import keras
+import pytest
+
+from trainer.checkpoint import PROGRESS_FILE, Checkpoints, Progress, should_stop
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    """A compiled model with one weight."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, name="only")])
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience_epochs", "expected"),
+    [
+        ([0.5], 1, False),
+        ([0.5, 0.4], 1, False),
+        ([0.5, 0.5], 1, True),
+        ([0.5, 0.6], 0, True),
+        ([0.5], 0, False),
+        ([0.5, 0.6], 2, False),
+        ([0.5, 0.6, 0.7], 2, True),
+        ([0.5, 0.6, 0.4], 2, False),
+    ],
+)
+def test_stops_after_patience_without_a_better_loss(losses: list[float], patience_epochs: int, expected: bool) -> None:
+    assert should_stop(losses, patience_epochs) is expected
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"run_digest": 3}'], ids=["none", "empty", "cut", "foreign"])
+def test_unusable_progress_starts_afresh(content: str | None, model: keras.Model, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / PROGRESS_FILE).write_text(content)
+    assert Checkpoints(tmp_path, "run").resume(model) == Progress(run_digest="run")
+
+
+def test_only_best_and_last_weights_are_kept(model: keras.Model, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "new", "run")
+    history: tuple[dict[str, float], ...] = ()
+    for loss in (0.5, 0.3, 0.4, 0.6):
+        history = (*history, {"val_loss": loss})
+        checkpoints.save(model, Progress(run_digest="run", history=history))
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
+        "epoch-1.weights.h5",
+        "epoch-3.weights.h5",
+        PROGRESS_FILE,
+    ]
+    checkpoints.clear()
+    assert not (tmp_path / "new").exists()
+
+
+def test_resume_brings_back_the_last_epoch(model: keras.Model, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "run")
+    model.layers[0].set_weights([[[3.0]]])
+    checkpoints.save(model, Progress(run_digest="run", history=({"val_loss": 0.5},)))
+    model.layers[0].set_weights([[[4.0]]])
+    assert len(checkpoints.resume(model).history) == 1
+    assert float(model.layers[0].get_weights()[0][0, 0]) == 3.0

@@ -1,0 +1,153 @@
+"""A training run from TFX's arguments to the files it leaves, and every way in which it refuses to start."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from core.errors import DataError, TrainingError
+from schemas.model_layout import KERAS_FILE, SERVING_FOLDER, TRAINING_FOLDER
+from trainer.run_fn import run_fn
+
+FnArgs = Callable[..., SimpleNamespace]
+
+
+def _weights(model_folder: Path) -> list[np.ndarray[Any, Any]]:
+    model = keras.saving.load_model(model_folder / TRAINING_FOLDER / KERAS_FILE)
+    return [np.asarray(weight) for weight in model.weights]
+
+
+def _record(model_folder: Path) -> dict[str, Any]:
+    return dict(json.loads((model_folder / TRAINING_FOLDER / "training.json").read_text()))
+
+
+def test_cold_run_learns_and_writes_both_formats(base_model: Path) -> None:
+    record = _record(base_model)
+    assert record["history"][-1]["loss"] < record["history"][0]["loss"] < math.log(2)
+    assert record["history"][record["best_epoch"]]["val_auc"] > 0.7
+    assert (record["num_examples"], record["num_validation_examples"]) == (1000, 100)
+    assert (base_model / SERVING_FOLDER / "saved_model.pb").is_file()
+    assert not (base_model / "checkpoints").exists()
+
+
+def test_saved_model_carries_optimizer_state(base_model: Path) -> None:
+    model = keras.saving.load_model(base_model / TRAINING_FOLDER / KERAS_FILE, safe_mode=True)
+    assert int(model.optimizer.iterations) == _record(base_model)["steps"] == 18
+    assert max(float(np.abs(variable).max()) for variable in model.optimizer.variables[2:]) > 0
+
+
+def test_two_cold_runs_give_equal_weights(flights: Any, fn_args: FnArgs, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run_fn(fn_args(flights, name, epochs_cold=1))
+    for one, two in zip(_weights(tmp_path / "one"), _weights(tmp_path / "two"), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_warm_run_goes_on_from_weights_and_optimizer(
+    flights: Any, fn_args: FnArgs, base_model: Path, tmp_path: Path
+) -> None:
+    run_fn(fn_args(flights, "warm", base_model, epochs_warm=1, learning_rate=1e-12))
+    for base, warm in zip(_weights(base_model), _weights(tmp_path / "warm"), strict=True):
+        np.testing.assert_allclose(base, warm, atol=1e-6)
+    assert _record(tmp_path / "warm")["steps"] == _record(base_model)["steps"] + 9
+
+
+def test_logs_hold_losses_weights_and_gradients(base_model: Path) -> None:
+    tags: set[str] = set()
+    for file in (base_model / "logs").rglob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            tags |= {value.tag for value in event.summary.value}
+    assert "epoch_loss" in tags
+    assert "gradients/embedding_carrier/embeddings" in tags
+    assert any(tag.startswith("embedding_carrier/embeddings") for tag in tags)
+
+
+@pytest.mark.parametrize(("task", "output", "width"), [("multiclass", "probabilities", 3), ("regression", "value", 1)])
+def test_other_tasks_train_and_serve(
+    task: str, output: str, width: int, flights_for: Callable[[str], Any], fn_args: FnArgs, tmp_path: Path
+) -> None:
+    flights = flights_for(task)
+    run_fn(fn_args(flights, task, epochs_cold=2, learning_rate=0.05))
+    history = _record(tmp_path / task)["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
+    served = tf.saved_model.load(str(tmp_path / task / SERVING_FOLDER))
+    predictions = served.signatures["serving_default"](examples=tf.constant(flights.serialized[:5]))[output].numpy()
+    assert predictions.shape == (5, width)
+    if task == "multiclass":
+        np.testing.assert_allclose(predictions.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_train_split_without_files_is_refused(flights: Any, fn_args: FnArgs, tmp_path: Path) -> None:
+    args = fn_args(flights, "empty")
+    args.train_files = [str(tmp_path / "nowhere" / "*")]
+    with pytest.raises(DataError, match=r"The train split has no files.*nowhere"):
+        run_fn(args)
+
+
+def test_train_split_too_small_to_hold_out_is_refused(
+    flights: Any, fn_args: FnArgs, tmp_path: Path, write_tfrecords: Callable[..., Path], make_examples: Callable[..., Any]
+) -> None:
+    args = fn_args(flights, "small")
+    args.train_files = [str(write_tfrecords(tmp_path / "small.gz", make_examples(5)))]
+    with pytest.raises(DataError, match=r"too small to hold out one in 10.*num_examples=5"):
+        run_fn(args)
+
+
+def test_loss_that_explodes_is_refused(flights_for: Callable[[str], Any], fn_args: FnArgs, tmp_path: Path) -> None:
+    args = fn_args(flights_for("regression"), "nan", learning_rate=1e25, clipnorm=None)
+    with pytest.raises(TrainingError, match=r"The loss became (inf|nan) at step \d+ of epoch 1.*Lower learning_rate"):
+        run_fn(args)
+    assert not (tmp_path / "nan" / SERVING_FOLDER).exists()
+
+
+def test_warm_run_without_base_model_is_refused(flights: Any, fn_args: FnArgs, base_model: Path) -> None:
+    args = fn_args(flights, "warm", base_model)
+    args.base_model = None
+    with pytest.raises(TrainingError, match="A warm start has no base model"):
+        run_fn(args)
+
+
+def test_corrupted_base_model_is_refused(flights: Any, fn_args: FnArgs, base_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(base_model, broken)
+    args = fn_args(flights, "warm", broken)
+    content = bytearray((broken / TRAINING_FOLDER / KERAS_FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (broken / TRAINING_FOLDER / KERAS_FILE).write_bytes(content)
+    with pytest.raises(TrainingError, match="corrupted or was exchanged. Expected digest"):
+        run_fn(args)
+
+
+def test_base_model_corrupt_from_the_start_is_refused(
+    flights: Any, fn_args: FnArgs, base_model: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(base_model, broken)
+    (broken / TRAINING_FOLDER / KERAS_FILE).write_bytes(b"no model")
+    with pytest.raises(TrainingError, match=r"The base model in .* is corrupted. Expected a readable"):
+        run_fn(fn_args(flights, "warm", broken))
+
+
+def test_base_model_of_another_config_is_refused(flights: Any, fn_args: FnArgs, base_model: Path) -> None:
+    with pytest.raises(TrainingError, match=r"The config changed.*hidden_0/bias.*\[64\], \[16\].*Plan a cold start"):
+        run_fn(fn_args(flights, "warm", base_model, model={"hidden_units": (16, 32)}))
+
+
+def test_base_model_of_another_transform_graph_is_refused(
+    flights: Any, fn_args: FnArgs, base_model: Path, tmp_path: Path
+) -> None:
+    args = fn_args(flights, "warm", base_model)
+    shutil.copytree(flights.graph, tmp_path / "graph")
+    vocabulary = next((tmp_path / "graph").rglob("assets/carrier"))
+    vocabulary.write_text("\n".join(reversed(vocabulary.read_text().split())))
+    args.transform_graph_path = str(tmp_path / "graph")
+    with pytest.raises(TrainingError, match=r"trained under another transform graph.*Plan a cold start"):
+        run_fn(args)
