@@ -1,1 +1,1 @@
-"""The command `perennial`: one file a noun, and the one place where failures become sentences. Nothing heavy is imported here."""
+"""The command `perennial`: one file a noun, and where failures become sentences. Heavy imports are local."""

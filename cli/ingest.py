@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import config_options, json_option
+from cli.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from ingest.ingestion import IngestReport
+    from ingest.report import IngestReport
 
 
 @click.command(short_help="Turn source records into spans.")
@@ -26,21 +27,23 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
       perennial ingest --config conf/flights.yaml --spans 1..14
     """
     from rich.console import Console
+    from rich.progress import Progress
 
     from cli.spans import parse_span_range
     from ingest.ingestion import ingest as ingest_spans
     from pipeline.config import load_config
+    from schemas.loader import load_schema
 
     config = load_config(config_path, overrides)
-    console = Console(stderr=True)
-    with console.status("reading the source") as line:
+    quiet_libraries()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("reading the source", total=None)
         report = ingest_spans(
-            config.ingest,
+            config.ingest_options,
             config.spans_path,
-            schema_file=Path(config.schema_file),
-            label=config.label.name,
+            schema=load_schema(Path(config.schema_file)),
             spans=parse_span_range(span_range) if span_range else None,
-            on_progress=line.update,
+            on_progress=lambda done, total, said: progress.update(bar, completed=done, total=total, description=said),
         )
     if as_json:
         click.echo(json.dumps(report.model_dump(mode="json"), indent=1))
@@ -49,11 +52,14 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
 
 
 def _print(report: "IngestReport", folder: Path) -> None:
+    num_examples = ", ".join(f"{count:,} {split}" for split, count in sorted(report.num_examples.items(), reverse=True))
     click.echo(
-        f"{report.num_records:,} records read; {len(report.written)} spans written, {len(report.unchanged)} unchanged, "
-        f"in {folder}"
+        f"{report.num_records:,} records read: {len(report.written)} spans written, {len(report.unchanged)} unchanged "
+        f"({num_examples} examples) in {folder}"
     )
-    for reason, count in sorted(report.excluded.items()):
+    for reason, count in report.excluded.items():
         click.echo(f"  left out: {count:,} ({reason})")
-    if report.num_held_back:
-        click.echo(f"  held back: {report.num_held_back:,} of a span that the source does not complete")
+    for span, count in report.held_back.items():
+        click.echo(f"  held back: {count:,} of span {span}, which the source does not complete")
+    for span, reason in report.skipped.items():
+        click.echo(f"  skipped: span {span}, {reason}")

@@ -21,7 +21,7 @@ SHORT_DIGEST_CHARS = 12
 
 @click.group(short_help="Show what made a model, or what learned from a span.")
 def lineage() -> None:
-    """Ask ML Metadata where a model came from, or which models learned from a span.
+    r"""Ask ML Metadata where a model came from, or which models learned from a span.
 
     \b
     Example:
@@ -35,7 +35,7 @@ def lineage() -> None:
 @config_options
 @json_option
 def model(version: str, config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show the spans, base models, transform graph, schema, config and code that made a pushed model.
+    r"""Show the spans, base models, transform graph, schema, config and code that made a pushed model.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def model(version: str, config_path: Path, overrides: tuple[str, ...], as_json: 
 @config_options
 @json_option
 def span(span: int, config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show every model, pushed or not, that learned from a span, directly or through a warm start.
+    r"""Show every model, pushed or not, that learned from a span, directly or through a warm start.
 
     \b
     Example:

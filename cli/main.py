@@ -1,6 +1,5 @@
 """The entry point: the group of commands and the error boundary around them."""
 
-import os
 import sys
 
 import click
@@ -33,10 +32,6 @@ for command in (ingest, run, status, lineage, predict):
 
 def main() -> None:
     """Run the command line; a failure prints headline and sentence, and exits with its class's code."""
-    # TensorFlow reads these when it is imported. Its start-up notes would bury what the command has to say, and
-    # oneDNN's reordered sums would make the same plan give other floats on another CPU.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     is_debugging = "--debug" in sys.argv
     try:
         perennial()

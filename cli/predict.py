@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import config_options, json_option
+from cli.quiet import quiet_libraries
 from core.errors import ConfigError, ServingError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ def predict(config_path: Path, overrides: tuple[str, ...], as_json: bool, featur
     Example:
       perennial predict carrier=UA origin=EWR dest=IAH hour=17 day_of_week=5 distance=1400
     """
+    from pipeline.config import load_config
     from serving.prediction import Predictor
 
-    from pipeline.config import load_config
-
+    quiet_libraries()
     config = load_config(config_path, overrides)
     values = _values(config, features)
     version = _champion_version(config)

@@ -1,22 +1,23 @@
 """`perennial run`: the cycles of one or several spans."""
 
 import json
-import logging
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.options import config_options, json_option
+from cli.quiet import quiet_libraries
 from cli.spans import parse_span_range
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
+    from pipeline.config import RunnerName
     from pipeline.controller import Controller
     from pipeline.decision import Decision
     from pipeline.plan import RunPlan, Skip
@@ -38,7 +39,7 @@ def run(
     span: int | None,
     span_range: str | None,
     is_next: bool,
-    runner: str | None,
+    runner: "RunnerName | None",
 ) -> None:
     r"""Plan the cycle, run its TFX DAG, and record what it did and why. A span that is done is left alone.
 
@@ -48,18 +49,18 @@ def run(
     Example:
       perennial run --spans 8..14 --runner local
     """
-    from pipeline.summary import write_pipeline_summary
     from rich.console import Console
 
     from ledger.ledger import Ledger
     from pipeline.config import load_config
     from pipeline.controller import Controller
     from pipeline.plan import Skip
+    from pipeline.summary import write_pipeline_summary
 
     if [span is not None, span_range is not None, is_next].count(True) != 1:
         raise ConfigError("Nothing says what to run. Expected exactly one of --span N, --spans A..B, --next.")
     config = load_config(config_path, overrides)
-    _silence_libraries()
+    quiet_libraries()
     progress = _Progress(Console(stderr=True, highlight=False))
     with Ledger.open(config.ledger_url, config.name) as ledger:
         controller = Controller(
@@ -121,13 +122,3 @@ class _Progress:
             f"[bold]{self._label}[/bold]  [{COLOURS.get(result.outcome, 'default')}]{result.outcome}[/] in "
             f"{result.seconds['total']:.1f} s. {reasons}"
         )
-
-
-def _silence_libraries() -> None:
-    """Keep the notes of TFX, Beam and TensorFlow off the terminal; their errors come through as exceptions."""
-    warnings.filterwarnings("ignore")
-    from absl import logging as absl_logging
-
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    logging.getLogger().setLevel(logging.ERROR)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -50,7 +50,7 @@ class Status(Record):
 @config_options
 @json_option
 def status(config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show every span with its verdict, its AUC and the version it was pushed as, and the model that serves.
+    r"""Show every span with its verdict, its AUC and the version it was pushed as, and the model that serves.
 
     \b
     Example:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tensorflow_data_validation import load_anomalies_binary, load_stats_binary
+from tensorflow_data_validation import load_stats_binary
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
@@ -14,9 +15,8 @@ from schemas.artifacts import DriftVerdict
 from schemas.drift import DriftOptions
 from schemas.features import FeatureSet
 from schemas.provenance import DRIFT_VERDICT
-from schemas.verdicts import Verdict
+from schemas.verdicts import DRIFT_REPORT_FILE, Verdict
 
-REPORT_NAME = "drift.json"
 STATISTICS_FILE = "Split-train/FeatureStats.pb"
 ANOMALIES_FILE = "Split-{split}/SchemaDiff.pb"
 
@@ -50,7 +50,7 @@ def DriftGate(
         options=DriftOptions.model_validate_json(options),
         feature_set=FeatureSet.model_validate_json(feature_set),
     )
-    write_text_atomically(Path(verdict.uri) / REPORT_NAME, report.model_dump_json(indent=1))
+    write_text_atomically(Path(verdict.uri) / DRIFT_REPORT_FILE, report.model_dump_json(indent=1))
     verdict.set_int_custom_property(DRIFT_VERDICT, int(Verdict[report.verdict.upper()]))
 
 
@@ -61,7 +61,8 @@ def _load_statistics(artifact: Any) -> Any:
 def _load_anomalies(artifact: Any) -> Any:
     """Return the anomalies of the train split, and those that only the eval split has."""
     merged, of_eval = (
-        load_anomalies_binary(f"{artifact.uri}/{ANOMALIES_FILE.format(split=split)}") for split in ("train", "eval")
+        anomalies_pb2.Anomalies.FromString((Path(artifact.uri) / ANOMALIES_FILE.format(split=split)).read_bytes())
+        for split in ("train", "eval")
     )
     for feature, info in of_eval.anomaly_info.items():
         if feature not in merged.anomaly_info:

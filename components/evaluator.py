@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from monitoring.gate import explain_gate
 from tfx.components import Evaluator as TfxEvaluator
 from tfx.components.evaluator.executor import Executor
 from tfx.dsl.components.base import executor_spec
 
 from core.files import write_text_atomically
+from monitoring.gate import explain_gate
+from schemas.gate import GATE_REPORT_FILE
 from schemas.provenance import EVALUATION_METRICS
-
-GATE_NAME = "gate.json"
 
 
 class EvaluatorExecutor(Executor):
@@ -25,8 +24,8 @@ class EvaluatorExecutor(Executor):
         super().Do(input_dict, output_dict, exec_properties)
         (evaluation,) = output_dict["evaluation"]
         report = explain_gate(Path(evaluation.uri))
-        write_text_atomically(Path(evaluation.uri) / GATE_NAME, report.model_dump_json(indent=1))
-        evaluation.set_string_custom_property(EVALUATION_METRICS, json.dumps(report.candidate_metrics))
+        write_text_atomically(Path(evaluation.uri) / GATE_REPORT_FILE, report.model_dump_json(indent=1))
+        evaluation.set_string_custom_property(EVALUATION_METRICS, json.dumps(report.candidate))
 
 
 class Evaluator(TfxEvaluator):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from serving.version_store import publish
 from tfx.components.util import model_utils
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -10,6 +9,7 @@ from tfx.types.standard_artifacts import Model, ModelBlessing, PushedModel
 
 from schemas.model_layout import SERVING_FOLDER
 from schemas.provenance import PUSHED, PUSHED_DESTINATION, PUSHED_VERSION
+from serving.version_store import publish
 
 
 @component

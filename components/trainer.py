@@ -16,7 +16,7 @@ REQUEST_KEY = "request"
 PROVENANCE_KEY = "provenance"
 
 
-class TrainerExecutor(GenericExecutor):  # type: ignore[misc]  # TFX is untyped
+class TrainerExecutor(GenericExecutor):
     """Train, then record provenance, so that lineage needs nothing but ML Metadata."""
 
     def Do(  # TFX's name
@@ -39,7 +39,7 @@ class TrainerExecutor(GenericExecutor):  # type: ignore[misc]  # TFX is untyped
                 model.set_string_custom_property(name, value)
 
 
-class Trainer(TfxTrainer):  # type: ignore[misc]  # TFX is untyped
+class Trainer(TfxTrainer):
     """TFX's Trainer with our executor."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(TrainerExecutor)

@@ -111,6 +111,11 @@ class Config(Record):
         return FeatureSet(features=self.features, label=self.label, preprocessing_fn=self.preprocessing_fn)
 
     @property
+    def ingest_options(self) -> IngestOptions:
+        """The options of `ingest`, which must know the label's column."""
+        return self.ingest.model_copy(update={"label_column": self.label.name})
+
+    @property
     def root_path(self) -> Path:
         """Absolute folder of all that the pipeline makes."""
         return Path(self.root or f"var/{self.name}").absolute()

@@ -4,11 +4,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.gate import GateReport
-
 from core.files import write_text_atomically
 from pipeline.plan import RunPlan
 from schemas.base import Record
+from schemas.gate import GateReport
 from schemas.ledger_records import RunOutcome
 from schemas.verdicts import DriftReport
 

@@ -27,7 +27,7 @@ METRICS = {
 
 
 def evaluation_config(label: LabelSpec, gate: GateOptions, *, has_champion: bool) -> tfma.EvalConfig:
-    """Return TFMA's config: the task's metrics overall and by slice, absolute bounds, and change bounds for a champion."""
+    """Return TFMA's config: the task's metrics overall and by slice, absolute bounds, change bounds for a champion."""
     model = tfma.ModelSpec(signature_name=SERVING_SIGNATURE, label_key=label.name, prediction_key=OUTPUTS[label.task])
     names = dict.fromkeys((*METRICS[label.task], *(bound.metric for bound in gate.bounds)))
     metrics = [_metric(name, [b for b in gate.bounds if b.metric == name], has_champion=has_champion) for name in names]

@@ -4,10 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas.gate import GateReport
-
-from components.drift_gate import REPORT_NAME
-from components.evaluator import GATE_NAME
 from lineage.runs import NodeRun, node_runs
 from lineage.store import opened_store
 from pipeline.config import Config
@@ -15,10 +11,11 @@ from pipeline.decision import Push
 from pipeline.plan import RunPlan
 from schemas import provenance
 from schemas.base import Record
+from schemas.gate import GATE_REPORT_FILE, OVERALL, GateReport
 from schemas.ledger_records import RunOutcome
 from schemas.model_layout import TRAINING_FOLDER
 from schemas.spans import MANIFEST_NAME, Manifest
-from schemas.verdicts import DriftReport, Verdict
+from schemas.verdicts import DRIFT_REPORT_FILE, DriftReport, Verdict
 from trainer.training_record import TRAINING_RECORD_FILE
 
 
@@ -68,14 +65,14 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
         word = "blocked" if drift.verdict == Verdict.BLOCK.word else "cold_start"
         return Outcome.model_validate({**common, "word": word, "reasons": sentences})
     gate = GateReport.model_validate_json(
-        (Path(nodes["Evaluator"].outputs["evaluation"].uri) / GATE_NAME).read_text(encoding="utf-8")
+        (Path(nodes["Evaluator"].outputs["evaluation"].uri) / GATE_REPORT_FILE).read_text(encoding="utf-8")
     )
     push = _read_push(nodes["Pusher"])
     return Outcome.model_validate(
         {
             **common,
             "word": "rejected" if push is None else "pushed",
-            "reasons": gate.reasons,
+            "reasons": gate.reasons or _why_blessed(gate),
             "gate": gate,
             "push": push,
             "model": _read_model(nodes, plan),
@@ -85,9 +82,15 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
     )
 
 
+def _why_blessed(gate: GateReport) -> tuple[str, ...]:
+    bounded = [row for row in gate.rows if row.lower_bound or row.upper_bound or row.change_bound]
+    overall = [row.sentence for row in bounded if row.slice == OVERALL]
+    return (*overall, f"All {len(bounded)} bounded values of the gate hold.")
+
+
 def _read_drift(nodes: dict[str, NodeRun]) -> DriftReport:
     folder = Path(nodes["DriftGate"].outputs["verdict"].uri)
-    return DriftReport.model_validate_json((folder / REPORT_NAME).read_text(encoding="utf-8"))
+    return DriftReport.model_validate_json((folder / DRIFT_REPORT_FILE).read_text(encoding="utf-8"))
 
 
 def _read_push(pusher: NodeRun) -> Push | None:
@@ -123,9 +126,12 @@ def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> floa
     folder = config.serving_path / str(version)
     if config.label.task != "binary" or version is None or not folder.exists():
         return None
-    from serving.prediction import Predictor, area_under_curve
+    from sklearn.metrics import roc_auc_score
+
+    from serving.prediction import Predictor
 
     span = plan.span.folder(config.spans_path)
     manifest = Manifest.model_validate_json((span / MANIFEST_NAME).read_text(encoding="utf-8"))
     files = [span / file.path for file in manifest.files["eval"]]
-    return area_under_curve(*Predictor(folder).score_files(files, config.label.name))
+    labels, scores = Predictor(folder).score_files(files, config.label.name)
+    return float(roc_auc_score(labels, scores)) if len(set(labels.tolist())) > 1 else None

@@ -56,11 +56,10 @@ class _Failure:
 
 
 def _named(failure: _Failure, span: int) -> PipelineError:
-    error = failure.error
-    is_ours = isinstance(error, PipelineError)
-    kind = type(error) if is_ours else NodeError
-    text = str(error) if is_ours else f"{type(error).__name__}: {error}"
-    return kind(f"Node {failure.node_id!r} failed on span {span}. {text}")
+    where = f"Node {failure.node_id!r} failed on span {span}."
+    if isinstance(failure.error, PipelineError):
+        return type(failure.error)(f"{where} {failure.error}")
+    return NodeError(f"{where} {type(failure.error).__name__}: {failure.error}")
 
 
 @contextmanager

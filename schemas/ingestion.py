@@ -21,7 +21,7 @@ class CsvOptions(Record):
     """CSV files with a header line.
 
     Attributes:
-        path: File or glob, relative to the config file's folder.
+        path: File or glob, relative to the working directory.
         time_column: When the event happened: ISO 8601, with a UTC offset or in the options' timezone.
         key_columns: What identifies the record; records that share a key land in the same split.
         missing_values: Cells that mean "no value".
@@ -38,7 +38,7 @@ class ParquetOptions(Record):
     """Parquet files; columns of lists become multi-valued features.
 
     Attributes:
-        path: File or glob, relative to the config file's folder.
+        path: File or glob, relative to the working directory.
         time_column: When the event happened: a timestamp, or ISO 8601 text.
         key_columns: What identifies the record; records that share a key land in the same split.
     """
@@ -60,7 +60,7 @@ class TfRecordOptions(Record):
     """Folders of tf.Example records that are spans already; they are adopted as they are.
 
     Attributes:
-        patterns: Where each split's files lie, relative to the config file's folder.
+        patterns: Where each split's files lie, relative to the working directory.
     """
 
     kind: Literal["tfrecord"]

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field
 from schemas.base import Record
 
 SpanState = Literal["arrived", "trained", "rejected", "pushed", "blocked"]
-RunOutcome = Literal["trained", "rejected", "pushed", "blocked", "failed"]
+RunOutcome = Literal["rejected", "pushed", "blocked", "cold_start", "failed"]
 
 
 class SpanOutcome(Record):

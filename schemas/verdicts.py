@@ -4,6 +4,8 @@ from enum import IntEnum
 
 from schemas.base import Record
 
+DRIFT_REPORT_FILE = "drift.json"  # in a DriftVerdict artifact
+
 
 class Verdict(IntEnum):
     """What a span's data means for the run; higher is worse, so that verdicts combine by `max`."""
