@@ -54,4 +54,7 @@ def _instant(value: Any, zone: ZoneInfo) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     local = value if value.tzinfo else value.replace(tzinfo=zone)
-    return local.astimezone(UTC).replace(tzinfo=None)
+    try:
+        return local.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:  # Year 1 or 9999, on the wrong side of the offset.
+        return None

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from core.errors import DataError
@@ -22,6 +23,7 @@ from schemas.loader import feature_types
 from schemas.spans import SPLITS, Manifest
 
 BEFORE_FIRST_SPAN_REASON = "event before the first span"
+FUTURE_REASON = "event in the future"
 
 # Called after each span with how many are done, how many there are, and what happened to this one.
 Progress = Callable[[int, int, str], None]
@@ -34,6 +36,7 @@ def ingest(
     schema: schema_pb2.Schema,
     base: Path = Path(),
     spans: range | None = None,
+    now: datetime | None = None,
     on_progress: Progress = lambda done, total, sentence: None,
 ) -> IngestReport:
     """Write every complete span of a source that is not on disk yet, or whose records have changed since.
@@ -47,6 +50,8 @@ def ingest(
         schema: Reviewed schema; its features are the columns that spans have.
         base: Folder that the source's relative paths start at.
         spans: Numbers of the spans to write; all by default.
+        now: Events after this instant are left out: one broken clock must not make every span look complete. The
+            present by default.
         on_progress: Told about each span.
 
     Raises:
@@ -63,7 +68,8 @@ def ingest(
         label_required=options.label_required,
         timezone=options.timezone,
     )
-    return _ingest_records(_Cutter(options, source, spans_root), records, spans=spans, on_progress=on_progress)
+    cutter = _Cutter(options, source, spans_root)
+    return _ingest_records(cutter, records, spans=spans, now=now or datetime.now(UTC), on_progress=on_progress)
 
 
 class _Cutter:
@@ -114,15 +120,18 @@ class _Cutter:
         )
 
 
-def _ingest_records(cutter: _Cutter, records: Records, *, spans: range | None, on_progress: Progress) -> IngestReport:
+def _ingest_records(
+    cutter: _Cutter, records: Records, *, spans: range | None, now: datetime, on_progress: Progress
+) -> IngestReport:
     windows, tally = cutter.windows, Tally()
-    days = windows.local_days(records.times)
-    numbers = windows.span_numbers(days)
+    is_early = records.times < _instant(windows.start(windows.first_span))
+    is_future = records.times > _instant(now)
+    tally.excluded.update({BEFORE_FIRST_SPAN_REASON: int(is_early.sum()), FUTURE_REASON: int(is_future.sum())})
+    in_time = records.where(~(is_early | is_future))
+    days = windows.local_days(in_time.times)
+    records_of = dict(in_time.by_span(windows.span_numbers(days)))
+    chosen = _choose(range(min(records_of), max(records_of) + 1) if records_of else range(0), spans)
     last_day = cast("date", days.max().item())
-    present = range(max(windows.first_span, int(numbers.min())), int(numbers.max()) + 1)
-    chosen = _choose(present, spans)
-    tally.excluded[BEFORE_FIRST_SPAN_REASON] = int((numbers < windows.first_span).sum())
-    records_of = dict(records.by_span(numbers))
     for done, span in enumerate(chosen, start=1):
         found = records_of.get(span)
         if not cutter.is_complete(span, last_day):
@@ -157,9 +166,13 @@ def _choose(present: Sequence[int], spans: range | None) -> list[int]:
     chosen = [span for span in present if spans is None or span in spans]
     if not chosen:
         asked = "all" if spans is None else f"{spans.start}..{spans.stop - 1}"
-        there = f"{present[0]}..{present[-1]}" if present else "none, all events are before `origin`"
+        there = f"{present[0]}..{present[-1]}" if present else "none, all events are before `origin` or in the future"
         raise DataError(
             f"The source has none of the spans asked for. Expected spans among {there}; received {asked}. "
             "Choose other spans, or correct `origin` in the config."
         )
     return chosen
+
+
+def _instant(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.errors import DataError, did_you_mean
+from core.errors import DataError, SchemaError, did_you_mean
 from ingest.columns import as_array, as_numpy, typed_column
 from ingest.event_times import Times, parse_times
 from ingest.sources import Source
@@ -36,18 +36,21 @@ class Records:
     features: pa.Table
     reasons: npt.NDArray[Any]
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Records":
+        """Return the records at which `chosen`, shape `(num_records,)`, is true."""
+        mask = pa.array(chosen, pa.bool_())
+        return Records(self.times[chosen], self.keys.filter(mask), self.features.filter(mask), self.reasons[chosen])
+
     def usable(self) -> "Records":
         """Return the records that are not left out."""
-        usable = self.reasons == ""
-        mask = pa.array(usable)
-        return Records(self.times[usable], self.keys.filter(mask), self.features.filter(mask), self.reasons[usable])
+        return self.where(self.reasons == "")
 
     def by_span(self, numbers: npt.NDArray[np.int64]) -> Iterator[tuple[int, "Records"]]:
         """Yield the records of each span, upwards, given each record's span number, shape `(num_records,)`."""
         order = np.argsort(numbers, kind="stable")
         keys, features = self.keys.take(pa.array(order)), self.features.take(pa.array(order))
         spans, starts = np.unique(numbers[order], return_index=True)
-        for span, start, stop in zip(spans, starts, [*starts[1:], len(order)], strict=True):
+        for span, start, stop in zip(spans, starts, np.append(starts, len(order))[1:], strict=True):
             rows = order[start:stop]
             count = len(rows)
             yield (
@@ -82,8 +85,14 @@ def read_records(
         timezone: What times without an offset mean.
 
     Raises:
+        SchemaError: the label is no column of the schema.
         DataError: a column is missing or has values of the wrong type, there is no record, or none has a label.
     """
+    if label is not None and label not in types:
+        raise SchemaError(
+            f"Label column {label!r} is not in the schema. Expected one of {sorted(types)}. Add it to the schema, or "
+            f"correct the config.{did_you_mean(label, types)}"
+        )
     table = _read_table(source, types)
     reasons = np.full(table.num_rows, "", dtype=object)
     for name in source.key_columns:
@@ -114,7 +123,13 @@ def _read_table(source: Source, types: Mapping[str, FeatureType]) -> pa.Table:
         raise DataError(
             f"The source {source.describe()} has no records. Expected at least one. Check its path and its content."
         )
-    return pa.Table.from_batches(batches)
+    try:
+        return pa.Table.from_batches(batches)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"The files of the source {source.describe()} do not have the same column types. Expected one type per "
+            f"column; received {str(error)!r}. Write the files again with the same types."
+        ) from error
 
 
 def _check_columns(wanted: Collection[str], present: Collection[str]) -> None:
@@ -133,5 +148,11 @@ def _leave_out(reasons: npt.NDArray[Any], rows: npt.NDArray[np.bool_], reason: s
 
 
 def _keys(table: pa.Table, key_columns: tuple[str, ...]) -> pa.Array:
-    texts = [pc.fill_null(as_array(table[name]).cast(pa.string()), "") for name in key_columns]
+    try:
+        texts = [pc.fill_null(as_array(table[name]).cast(pa.string()), "") for name in key_columns]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"The key columns {list(key_columns)} cannot be written as text: {error}. Expected numbers, times or text. "
+            "Name other `key_columns` in the config."
+        ) from error
     return pc.binary_join_element_wise(*texts, _KEY_SEPARATOR)

@@ -47,9 +47,10 @@ def test_times_around_clock_changes_are_defined(local: str, instant: str) -> Non
     ("values", "message"),
     [
         (["2024-01-01", "soon", None], r"'t' has 2 values that are no time. .*received \['soon', None\]"),
+        (["0001-01-01T00:00:00+14:00"], "has 1 values that are no time"),
         ([1704067200], r"has 1 values that are no time. Expected ISO 8601"),
     ],
-    ids=["text and missing", "bare number"],
+    ids=["text and missing", "out of range", "bare number"],
 )
 def test_what_is_no_time_is_refused(values: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingest.columns import typed_column
 from ingest.examples import encode_examples
+from schemas.loader import FeatureType
 
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -42,8 +43,12 @@ def _oracle(row: dict[str, Any]) -> bytes:
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    types = {"text": ("BYTES", pa.string()), "number": ("INT", pa.int64()), "real": ("FLOAT", pa.float64())}
-    types["tags"] = ("BYTES", pa.list_(pa.string()))
+    types: dict[str, tuple[FeatureType, Any]] = {
+        "text": ("BYTES", pa.string()),
+        "number": ("INT", pa.int64()),
+        "real": ("FLOAT", pa.float64()),
+        "tags": ("BYTES", pa.list_(pa.string())),
+    }
     columns = {}
     for name, (feature_type, kind) in types.items():
         columns[name] = typed_column(name, pa.array([row[name] for row in rows], kind), feature_type).values

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from core.errors import DataError
+from core.errors import DataError, SchemaError
 from ingest.ingestion import ingest
 from ingest.manifests import list_spans, read_manifest, verify_span
 
@@ -342,5 +342,45 @@ def test_events_all_before_the_origin_are_refused(
     tmp_path: Path, schema: Any, make_rows: Any, write_csv: Any, make_options: Any
 ) -> None:
     options = make_options(write_csv(tmp_path / "a.csv", make_rows(10)), origin=date(2025, 1, 1))
-    with pytest.raises(DataError, match="none, all events are before `origin`; received all"):
+    with pytest.raises(DataError, match="none, all events are before `origin` or in the future; received all"):
         ingest(options, tmp_path / "spans", schema=schema)
+
+
+def test_a_clock_that_is_ahead_does_not_complete_the_spans(
+    tmp_path: Path, schema: Any, make_rows: Any, write_csv: Any, make_options: Any
+) -> None:
+    rows = make_rows(25)
+    rows.append(rows[0] | {"id": "ahead", "time": "9999-12-31T23:59:59Z"})
+    rows.append(rows[0] | {"id": "behind", "time": "0001-01-01T00:00:00Z"})
+    options = make_options(write_csv(tmp_path / "a.csv", rows), complete_before=None)
+    report = ingest(options, tmp_path / "spans", schema=schema, now=datetime(2024, 1, 4, tzinfo=UTC))
+    assert _spans(report.written) == [(1, 1), (2, 1)]
+    assert report.held_back == {3: 5}
+    assert report.excluded == {"event before the first span": 1, "event in the future": 1}
+
+
+def test_a_label_that_is_not_in_the_schema_is_refused(
+    tmp_path: Path, schema: Any, make_rows: Any, write_csv: Any, make_options: Any
+) -> None:
+    options = make_options(write_csv(tmp_path / "a.csv", make_rows(10)), label_column="lable")
+    with pytest.raises(SchemaError, match=r"Label column 'lable' is not in the schema. .*Did you mean 'label'\?"):
+        ingest(options, tmp_path / "spans", schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("keys", "counts", "message"),
+    [
+        ([b"\xff", b"a"], [1, 2], "cannot be written as text"),
+        ([1, 2], ["1", "2"], "do not have the same column types"),
+    ],
+    ids=["key is no text", "types differ between files"],
+)
+def test_parquet_that_cannot_be_joined_is_refused(
+    tmp_path: Path, schema: Any, make_options: Any, keys: list[Any], counts: list[Any], message: str
+) -> None:
+    columns = {"time": ["2024-01-01", "2024-01-01"], "city": ["a", "b"], "size": [0.5, 0.5], "label": [0, 1]}
+    parquet.write_table(pa.table(columns | {"id": keys, "count": counts}), tmp_path / "a.parquet")
+    parquet.write_table(pa.table(columns | {"id": keys, "count": [1, 2]}), tmp_path / "b.parquet")
+    source = {"kind": "parquet", "path": "*.parquet", "time_column": "time", "key_columns": ["id"]}
+    with pytest.raises(DataError, match=message):
+        ingest(make_options("", source=source), tmp_path / "spans", schema=schema, base=tmp_path)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.windows import Windows
+from schemas.ingestion import WindowSize
 
 DAYS = st.dates(date(1990, 1, 1), date(2090, 12, 31))
 SIZES = st.sampled_from(["day", "week", "month"])
@@ -15,20 +16,22 @@ ZONES = st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Api
 
 
 @given(SIZES, DAYS, st.integers(0, 1000), DAYS)
-def test_every_day_lies_in_the_span_it_is_given(size: str, origin: date, first_span: int, day: date) -> None:
+def test_every_day_lies_in_the_span_it_is_given(size: WindowSize, origin: date, first_span: int, day: date) -> None:
     windows = Windows(size, origin.replace(day=1), first_span, "UTC")
     span = windows.span_of(day)
     assert windows.first_day(span) <= day < windows.first_day(span + 1)
 
 
 @given(SIZES, DAYS, st.integers(0, 1000), st.integers(-200, 200))
-def test_a_spans_first_day_lies_in_it(size: str, origin: date, first_span: int, span: int) -> None:
+def test_a_spans_first_day_lies_in_it(size: WindowSize, origin: date, first_span: int, span: int) -> None:
     windows = Windows(size, origin.replace(day=1), first_span, "UTC")
     assert windows.span_of(windows.first_day(span)) == span
 
 
 @given(SIZES, ZONES, st.datetimes(datetime(1990, 1, 1), datetime(2089, 1, 1)))
-def test_every_instant_lies_between_its_spans_start_and_the_next(size: str, zone: str, instant: datetime) -> None:
+def test_every_instant_lies_between_its_spans_start_and_the_next(
+    size: WindowSize, zone: str, instant: datetime
+) -> None:
     windows = Windows(size, date(2000, 1, 1), 1, zone)
     span = int(windows.span_numbers(windows.local_days(np.array([instant], "datetime64[us]")))[0])
     assert windows.start(span) <= instant.replace(tzinfo=UTC) < windows.start(span + 1)
