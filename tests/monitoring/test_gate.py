@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
+from tensorflow_model_analysis.proto import config_pb2
 
 from core.errors import DataError
 from monitoring.gate import explain_gate
@@ -62,7 +63,8 @@ def evaluation_of(tmp_path_factory: pytest.TempPathFactory) -> EvaluationOf:
         config = text_format.Parse(
             'model_specs { signature_name: "serving_default" label_key: "late" prediction_key: "probability" }'
             'slicing_specs {} slicing_specs { feature_keys: "carrier" } metrics_specs { ' + metrics + " }",
-            tfma.EvalConfig(),
+            # TFMA 0.52 has `tfma.EvalConfig` only once TFX is imported.
+            config_pb2.EvalConfig(),
         )
         # As TFX's Evaluator prepares it.
         config = tfma.utils.update_eval_config_with_defaults(
