@@ -1,6 +1,6 @@
 """Encoding: the same bytes as protobuf's deterministic serialization, which is the oracle here."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from ingest.columns import typed_column
 from ingest.examples import encode_examples
-from schemas.loader import FeatureType
+
+if TYPE_CHECKING:
+    from schemas.loader import FeatureType
 
 ROWS = st.lists(
     st.fixed_dictionaries(
