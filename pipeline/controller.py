@@ -15,7 +15,9 @@ from pipeline.decision import Decision, write_decision
 from pipeline.plan import Knowledge, RunPlan, Skip, next_span, plan_run, planned_span
 from pipeline.record import Outcome, read_outcome
 from pipeline.sources import digest_of_code
+from schemas.ingestion import TfRecordOptions
 from schemas.ledger_records import ModelRecord, RunOutcome, RunStart, SpanOutcome
+from schemas.loader import load_schema
 from schemas.spans import SpanRef
 from schemas.verdicts import Verdict
 
@@ -63,6 +65,8 @@ class Controller:
             yield self.run_span(span)
 
     def _read_knowledge(self) -> Knowledge:
+        if isinstance(self.config.ingest.source, TfRecordOptions):
+            self._adopt_new_spans()
         listing = list_spans(self.config.spans_path)
         if not listing.manifests and not listing.unusable:
             raise DataError(
@@ -82,6 +86,12 @@ class Controller:
             champion=self._ledger.champion(),
             model_shape=digest_of_json(shape),
         )
+
+    def _adopt_new_spans(self) -> None:
+        """Resolve the patterns of a folder of TFRecord spans: what somebody else writes needs no `ingest` of ours."""
+        from ingest.ingestion import ingest
+
+        ingest(self.config.ingest_options, self.config.spans_path, schema=load_schema(Path(self.config.schema_file)))
 
     def _run(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str) -> Decision:
         decision = self._attempt(knowledge, ref, trigger=trigger, force_cold=None)
