@@ -24,8 +24,10 @@ PACKAGES = (
 # Each range spans both stacks: its floor is what `compat` locks or older, its ceiling is past what
 # `current` locks. TFX's own family is bounded by the newest release the tests have run on.
 RUNTIME = [
+    "absl-py>=1.4",
     "apache-beam>=2.72,<3",
     "click>=8,<9",
+    "google-crc32c>=1.5,<2",
     "jinja2>=3,<4",
     "keras>=3.5,<4",
     "kfp>=2.6,<2.17",

@@ -1,4 +1,4 @@
-"""The cycle that stock TFX components make of one span: what ours is compared with. Nothing of ours but model and schema."""
+"""The cycle that stock TFX components make of one span: what ours is compared with."""
 
 from pathlib import Path
 from typing import Any

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx.components import Evaluator as TfxEvaluator
+from tfx.components.evaluator import constants
 from tfx.components.evaluator.executor import Executor
 from tfx.dsl.components.base import executor_spec
 
@@ -25,6 +26,8 @@ class EvaluatorExecutor(Executor):
         (evaluation,) = output_dict["evaluation"]
         report = explain_gate(Path(evaluation.uri))
         write_text_atomically(Path(evaluation.uri) / GATE_REPORT_FILE, report.model_dump_json(indent=1))
+        if not report.is_blessed:
+            _withhold(output_dict["blessing"][0])
         evaluation.set_string_custom_property(EVALUATION_METRICS, json.dumps(report.candidate))
 
 
@@ -32,3 +35,11 @@ class Evaluator(TfxEvaluator):
     """TFX's Evaluator with our executor."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(EvaluatorExecutor)
+
+
+def _withhold(blessing: Any) -> None:
+    """Take back a blessing that TFMA gives when it evaluated no example at all."""
+    folder = Path(blessing.uri)
+    (folder / constants.BLESSED_FILE_NAME).unlink(missing_ok=True)
+    write_text_atomically(folder / constants.NOT_BLESSED_FILE_NAME, "")
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, constants.NOT_BLESSED_VALUE)

@@ -51,7 +51,7 @@ class Comparison:
         if self.feature_set.label.name in self.distances:
             yield self._label_rate()
         for name in self.feature_set.features:
-            bounds = self.options.features.get(name, self.options.default)
+            bounds = self.options.of_feature(name)
             yield self._distance(name, bounds)
             yield self._missing_rate(name, bounds)
             if name in self.distances and self.now.features[name].is_categorical:

@@ -1,11 +1,13 @@
 """The gate of a config in TFMA's words. Reading its results is `monitoring.gate`'s."""
 
-import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from pipeline.config import GateOptions, MetricBound
 from schemas.features import LabelSpec
 from schemas.model_layout import PROBABILITIES_OUTPUT, PROBABILITY_OUTPUT, SERVING_SIGNATURE, VALUE_OUTPUT
 
+# TFMA's own names for the two.
+CANDIDATE, CHAMPION = "candidate", "baseline"
 OUTPUTS = {"binary": PROBABILITY_OUTPUT, "multiclass": PROBABILITIES_OUTPUT, "regression": VALUE_OUTPUT}
 # TFMA computes these itself; a metric outside its own set would come from tf_keras and run far slower.
 CLASS_NAMES = {
@@ -26,44 +28,44 @@ METRICS = {
 }
 
 
-def evaluation_config(label: LabelSpec, gate: GateOptions, *, has_champion: bool) -> tfma.EvalConfig:
-    """Return TFMA's config: the task's metrics overall and by slice, absolute bounds, change bounds for a champion."""
-    model = tfma.ModelSpec(signature_name=SERVING_SIGNATURE, label_key=label.name, prediction_key=OUTPUTS[label.task])
+def evaluation_config(label: LabelSpec, gate: GateOptions, *, has_champion: bool) -> config_pb2.EvalConfig:
+    """Return TFMA's config: the task's metrics overall and by slice, absolute bounds, change bounds."""
+    model = config_pb2.ModelSpec(
+        signature_name=SERVING_SIGNATURE, label_key=label.name, prediction_key=OUTPUTS[label.task]
+    )
     names = dict.fromkeys((*METRICS[label.task], *(bound.metric for bound in gate.bounds)))
     metrics = [_metric(name, [b for b in gate.bounds if b.metric == name], has_champion=has_champion) for name in names]
     models = [model]
     if has_champion:
-        model.name = tfma.CANDIDATE_KEY
-        models.append(tfma.ModelSpec(name=tfma.BASELINE_KEY, is_baseline=True))
+        model.name = CANDIDATE
+        models.append(config_pb2.ModelSpec(name=CHAMPION, is_baseline=True))
         models[1].MergeFrom(
-            tfma.ModelSpec(
+            config_pb2.ModelSpec(
                 signature_name=model.signature_name, label_key=model.label_key, prediction_key=model.prediction_key
             )
         )
     slices = dict.fromkeys(((), *gate.slices, *(bound.slices for bound in gate.bounds)))
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=models,
-        slicing_specs=[tfma.SlicingSpec(feature_keys=list(columns)) for columns in slices],
-        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+        slicing_specs=[config_pb2.SlicingSpec(feature_keys=list(columns)) for columns in slices],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
     )
 
 
-def _metric(name: str, bounds: list[MetricBound], *, has_champion: bool) -> tfma.MetricConfig:
-    config = tfma.MetricConfig(class_name=CLASS_NAMES[name])
+def _metric(name: str, bounds: list[MetricBound], *, has_champion: bool) -> config_pb2.MetricConfig:
+    config = config_pb2.MetricConfig(class_name=CLASS_NAMES[name])
     for bound in bounds:
         threshold = _threshold(bound, has_champion=has_champion)
-        if bound.slices:
-            slicing = tfma.SlicingSpec(feature_keys=list(bound.slices))
-            config.per_slice_thresholds.append(
-                tfma.PerSliceMetricThreshold(slicing_specs=[slicing], threshold=threshold)
-            )
-        else:
-            config.threshold.CopyFrom(threshold)
+        # A bound of the whole split must say so: TFMA holds `config.threshold` against every slice.
+        slicing = config_pb2.SlicingSpec(feature_keys=list(bound.slices))
+        config.per_slice_thresholds.append(
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[slicing], threshold=threshold)
+        )
     return config
 
 
-def _threshold(bound: MetricBound, *, has_champion: bool) -> tfma.MetricThreshold:
-    threshold = tfma.MetricThreshold()
+def _threshold(bound: MetricBound, *, has_champion: bool) -> config_pb2.MetricThreshold:
+    threshold = config_pb2.MetricThreshold()
     if bound.minimum is not None:
         threshold.value_threshold.lower_bound.value = bound.minimum
     if bound.maximum is not None:
@@ -72,6 +74,8 @@ def _threshold(bound: MetricBound, *, has_champion: bool) -> tfma.MetricThreshol
         is_higher_better = bound.metric in HIGHER_IS_BETTER
         threshold.change_threshold.absolute.value = -bound.max_loss if is_higher_better else bound.max_loss
         threshold.change_threshold.direction = (
-            tfma.MetricDirection.HIGHER_IS_BETTER if is_higher_better else tfma.MetricDirection.LOWER_IS_BETTER
+            config_pb2.MetricDirection.HIGHER_IS_BETTER
+            if is_higher_better
+            else config_pb2.MetricDirection.LOWER_IS_BETTER
         )
     return threshold

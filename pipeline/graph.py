@@ -43,8 +43,8 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
         code_digest: Digest of our sources, recorded on the model.
     """
     examples = _example_gen(config, (plan.span,), "ExampleGen")
-    statistics = _statistics_gen(examples, "StatisticsGen")
     schema = ImportSchemaGen(schema_file=str(Path(config.schema_file).absolute()))
+    statistics = _statistics_gen(examples, schema.outputs["schema"], "StatisticsGen")
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"])
     importers = _importers(plan)
     gate = DriftGate(
@@ -91,7 +91,7 @@ def _training_nodes(
     else:
         if window is not examples:
             # The reference of later spans: what the new transform graph was analysed on.
-            nodes.append(_statistics_gen(window, "WindowStatisticsGen"))
+            nodes.append(_statistics_gen(window, schema, "WindowStatisticsGen"))
         transform = _transform(config, window.outputs["examples"], schema)
         nodes.append(transform)
         transform_graph = transform.outputs["transform_graph"]
@@ -124,9 +124,9 @@ def _example_gen(config: Config, spans: tuple[SpanRef, ...], node_id: str) -> An
     return ExampleGen(spans_root=str(config.spans_path), spans=encode_spans(spans)).with_id(node_id)
 
 
-def _statistics_gen(examples: Any, node_id: str) -> StatisticsGen:
+def _statistics_gen(examples: Any, schema: BaseChannel, node_id: str) -> StatisticsGen:
     options = tfdv.StatsOptions(num_rank_histogram_buckets=RANK_HISTOGRAM_BUCKETS)
-    return StatisticsGen(examples=examples.outputs["examples"], stats_options=options).with_id(node_id)
+    return StatisticsGen(examples=examples.outputs["examples"], schema=schema, stats_options=options).with_id(node_id)
 
 
 def _transform(config: Config, examples: BaseChannel, schema: BaseChannel) -> Transform:

@@ -1,1 +1,1 @@
-"""The vocabulary that siblings share: spans, manifests, features, verdicts, artifact types, reviewed schemas. No behaviour."""
+"""The vocabulary that siblings share: spans, features, verdicts, artifact types, reviewed schemas. No behaviour."""

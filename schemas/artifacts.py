@@ -6,7 +6,7 @@ from tfx.types.artifact import Artifact
 __all__ = ["DriftVerdict", "standard_artifacts"]
 
 
-class DriftVerdict(Artifact):  # type: ignore[misc]  # TFX is untyped
+class DriftVerdict(Artifact):
     """What `DriftGate` found in a span.
 
     On disk: `{uri}/drift.json`, a `schemas.verdicts.DriftReport`.

@@ -34,12 +34,20 @@ class FeatureDrift(Record):
     new_values: Bounds = Bounds(warn=0.2)
 
 
+class FeatureDriftOverride(Record):
+    """Bounds of one feature where they differ from the default's; a measure that is None keeps the default's bounds."""
+
+    distance: Bounds | None = None
+    missing_rate: Bounds | None = None
+    new_values: Bounds | None = None
+
+
 class DriftOptions(Record):
     """What `DriftGate` holds a span against.
 
     Attributes:
-        default: Bounds of features that `features` does not name.
-        features: Bounds per feature.
+        default: Bounds of every feature, where `features` says nothing else.
+        features: What differs, per feature.
         label_rate: Absolute change of the label's mean.
         min_examples: A split-wide count below this blocks.
         example_count: Ratio between the two spans' example counts, larger over smaller.
@@ -48,9 +56,14 @@ class DriftOptions(Record):
     """
 
     default: FeatureDrift = FeatureDrift()
-    features: dict[str, FeatureDrift] = {}
+    features: dict[str, FeatureDriftOverride] = {}
     label_rate: Bounds = Bounds(warn=0.1, block=0.5)
     min_examples: int = Field(default=100, ge=1)
     example_count: Bounds = Bounds(warn=2.0, block=20.0)
     anomalies: dict[str, VerdictWord] = {}
     anomaly_default: VerdictWord = "block"
+
+    def of_feature(self, name: str) -> FeatureDrift:
+        """Return the bounds that hold for a feature."""
+        override = self.features.get(name, FeatureDriftOverride())
+        return self.default.model_copy(update={key: bounds for key, bounds in override if bounds is not None})

@@ -3,6 +3,7 @@
 from schemas.base import Record
 
 OVERALL = "overall"
+GATE_REPORT_FILE = "gate.json"  # in a ModelEvaluation artifact, beside TFMA's own files
 
 
 class GateRow(Record):

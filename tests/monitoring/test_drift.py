@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from monitoring.drift import measure_drift
-from schemas.drift import Bounds, DriftOptions, FeatureDrift
+from schemas.drift import Bounds, DriftOptions, FeatureDrift, FeatureDriftOverride
 from schemas.features import FeatureSet
 from schemas.verdicts import DriftReport, Finding
 
@@ -94,7 +94,7 @@ def test_findings_say_value_bound_and_baseline(drift: Callable[..., DriftReport]
 
 def test_bounds_of_a_feature_replace_the_default(drift: Callable[..., DriftReport]) -> None:
     then, now = columns(temp=[1.0, 2.0] * 100), columns(temp=[8.0, 9.0] * 100)
-    options = DriftOptions(features={"temp": FeatureDrift(distance=Bounds(cold_start=0.5))})
+    options = DriftOptions(features={"temp": FeatureDriftOverride(distance=Bounds(cold_start=0.5))})
     report = drift(now, then, options=options)
     assert report.verdict == "cold_start"
     assert finding(report, "jensen_shannon", feature="temp").threshold == 0.5
@@ -221,3 +221,10 @@ def test_measuring_is_deterministic_and_changes_no_input(
     )
     assert first == second
     assert [proto.SerializeToString(deterministic=True) for proto in (now, then, anomalies)] == inputs
+
+
+def test_measures_that_an_override_leaves_out_keep_the_default(drift: Callable[..., DriftReport]) -> None:
+    default = FeatureDrift(missing_rate=Bounds(warn=0.07))
+    options = DriftOptions(default=default, features={"temp": FeatureDriftOverride(distance=Bounds(warn=0.5))})
+    report = drift(columns(), columns(), options=options)
+    assert finding(report, "missing_rate", feature="temp").threshold == 0.07
