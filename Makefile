@@ -1,5 +1,8 @@
 # Every target works on a fresh clone; `make setup` costs well under a second once .venv/ is up to date.
 PYTHON ?= python3
+# A United flight from Newark to Chicago, due out at 17:30 and in at 19:05 on a Friday, in rain.
+FLIGHT := carrier=UA origin=EWR dest=ORD hour=17 sched_dep_minute=1050 sched_arr_minute=1145 day_of_week=5 \
+	distance=719 temp=68 humid=90 wind_speed=18 precip=0.2 visib=3
 PACKAGES := $(wildcard core schemas ingest transform trainer ledger lineage monitoring serving components pipeline cli)
 # Where this is set Python compiles nothing, and TFX takes three times as long to import.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,11 +15,13 @@ help: ## Show this list
 setup: ## Make .venv/ (PYTHON=python3.11 and PERENNIAL_STACK=compat|current override what is picked)
 	@$(PYTHON) tools/bootstrap.py
 
-run: setup ## Ingest real flights, train, run six weekly cycles, show the result
-	@.venv/bin/perennial demo
+run: setup ## Ingest real flights, train on 8 weeks, run 6 weekly cycles, show the result
+	@.venv/bin/perennial ingest && .venv/bin/perennial run --spans 8..14
+	@.venv/bin/perennial status && .venv/bin/perennial lineage model champion
+	@.venv/bin/perennial predict $(FLIGHT)
 
-test: setup ## Run all tests, the end-to-end one included
-	@.venv/bin/python -m pytest
+test: setup ## Run all tests, or some: make test ARGS="tests/ledger -q"
+	@.venv/bin/python -m pytest $(ARGS)
 
 e2e: setup ## Run the end-to-end tests only
 	@.venv/bin/python -m pytest -m e2e

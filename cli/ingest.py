@@ -31,6 +31,8 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
 
     from cli.spans import parse_span_range
     from ingest.ingestion import ingest as ingest_spans
+    from ingest.manifests import list_spans
+    from ledger.ledger import Ledger
     from pipeline.config import load_config
     from schemas.loader import load_schema
 
@@ -45,6 +47,8 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
             spans=parse_span_range(span_range) if span_range else None,
             on_progress=lambda done, total, said: progress.update(bar, completed=done, total=total, description=said),
         )
+    with Ledger.open(config.ledger_url, config.name) as ledger:
+        ledger.register_spans({m.ref: m.num_examples for m in list_spans(config.spans_path).manifests})
     if as_json:
         click.echo(json.dumps(report.model_dump(mode="json"), indent=1))
     else:

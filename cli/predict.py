@@ -39,7 +39,7 @@ def predict(config_path: Path, overrides: tuple[str, ...], as_json: bool, featur
     if as_json:
         click.echo(json.dumps({"model": config.name, "version": version, "prediction": prediction}))
         return
-    said = ", ".join(f"{name} {value}" for name, value in values.items())
+    said = ", ".join(text.replace("=", " ") for text in features)
     click.echo(f"{config.name} version {version}: {_in_words(config, prediction)} for {said}")
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from ledger.ledger import Ledger
 
+# The table folds the spans that only wait after this many; `--json` has all.
+MAX_WAITING_ROWS = 3
 STATE_COLOURS: dict[SpanState, str] = {"pushed": "green", "rejected": "yellow", "blocked": "red"}
 
 
@@ -128,7 +130,9 @@ def _table(report: Status) -> "Table":
     table.add_column("champion", justify="right")
     table.add_column("pushed", justify="right")
     table.add_column("seconds", justify="right")
-    for span in report.spans:
+    last_touched = max((index for index, span in enumerate(report.spans) if span.state != "arrived"), default=-1)
+    shown = report.spans[: last_touched + 1 + MAX_WAITING_ROWS]
+    for span in shown:
         table.add_row(
             str(span.span),
             str(span.version),
@@ -141,6 +145,9 @@ def _table(report: Status) -> "Table":
             _number(span.seconds, 1),
             style=STATE_COLOURS.get(span.state),
         )
+    if waiting := report.spans[len(shown) :]:
+        count = sum(span.examples for span in waiting)
+        table.add_row("…", "", f"{len(waiting)} more arrived", f"{count:,}", style="dim")
     return table
 
 

@@ -85,7 +85,6 @@ class Config(Record):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,127}$")
     root: str = ""
-    seed: int = Field(default=0, ge=0)
     ingest: IngestOptions
     schema_file: str
     features: dict[str, FeatureSpec] = Field(min_length=1)
