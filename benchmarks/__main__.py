@@ -64,23 +64,28 @@ def _seconds(run: Callable[[int], None], span: int) -> float:
 
 def _write(pairs: list[tuple[float, float]], num_examples: list[int]) -> None:
     ratio = statistics.median(vanilla / ours for ours, vanilla in pairs)
-    rows = "\n".join(
+    rows = [
         f"| {count:,} | {ours:.1f} | {vanilla:.1f} | {vanilla / ours:.2f} |"
         for count, (ours, vanilla) in zip(num_examples, pairs, strict=True)
-    )
+    ]
     RESULTS.write_text(
-        f"""# Benchmarks
-
-Written by `make bench`. One warm cycle of ours (frozen transform graph, champion compared) against one cycle of stock TFX
-components (analysis, no champion to compare with), each on the same weekly span, alternately in one process after a first,
-uncounted cycle of both; the same model, epochs, schema and gate. {os.cpu_count()} cores, Python {platform.python_version()}.
-
-| examples in the span | ours, seconds | stock TFX, seconds | stock / ours |
-|---|---|---|---|
-{rows}
-
-Median ratio: stock TFX takes **{ratio:.2f} times** as long.
-""",
+        "\n".join(
+            (
+                "# Benchmarks",
+                "",
+                "Written by `make bench`. One warm cycle of ours (frozen transform graph, champion compared) against one",
+                "cycle of stock TFX components (analysis, no champion to compare with), each on the same weekly span,",
+                "alternately in one process after a first, uncounted cycle of both; the same model, epochs, schema and",
+                f"gate. {os.cpu_count()} cores, Python {platform.python_version()}.",
+                "",
+                "| examples in the span | ours, seconds | stock TFX, seconds | stock / ours |",
+                "|---|---|---|---|",
+                *rows,
+                "",
+                f"Median ratio: stock TFX takes **{ratio:.2f} times** as long.",
+                "",
+            )
+        ),
         encoding="utf-8",
     )
     print(RESULTS.read_text(encoding="utf-8"))

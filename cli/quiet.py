@@ -15,7 +15,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.ERROR)
-    from absl import logging as absl_logging  # type: ignore[import-untyped]  # ships no types
+    from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.ERROR)
     # TensorFlow 2.16 complains about its own destructors while the interpreter shuts down.

@@ -21,6 +21,8 @@ _VERDICTS = {
 def chart_html(spans: Sequence[SpanPoint], metric: str) -> str:
     """Return a `<div>` with the scores of candidate, champion and first model, the pushes, and drift below."""
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.88, 0.12], vertical_spacing=0.04)
+    # Spans that only were in a cold start's window have no score of their own.
+    spans = [point for point in spans if point.candidate is not None or point.drift is not None]
     labels = [point.label for point in spans]
     for name, scores, color, dash in (
         ("candidate", [point.candidate for point in spans], _BLUE, "solid"),

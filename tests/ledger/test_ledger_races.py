@@ -1,8 +1,11 @@
 """Several processes and threads on one ledger file: each write has one winner."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ledger.ledger import Ledger
 from schemas.ledger_records import ModelRecord
@@ -12,14 +15,16 @@ NUM_WORKERS = 4
 NUM_VERSIONS = 25
 
 
-def reserve(url: str) -> list[int]:
-    with Ledger.open(url, "flights") as ledger:
-        return [ledger.reserve_version() for _ in range(NUM_VERSIONS)]
-
-
-def promote(url: str, expected: int | None, version: int) -> bool:
-    with Ledger.open(url, "flights") as ledger:
-        return ledger.promote(expected, version)
+def in_processes(url: str, expressions: list[str]) -> list[Any]:
+    """Evaluate expressions about `ledger`, each in a process of its own, all at once."""
+    # Not multiprocessing: it would import this file as `tests.…`, and another `tests` is in a TFX environment.
+    code = "import json, sys; from ledger.ledger import Ledger\n"
+    code += "with Ledger.open(sys.argv[1], 'flights') as ledger: print(json.dumps(eval(sys.argv[2])))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, url, expression], stdout=subprocess.PIPE, text=True)
+        for expression in expressions
+    ]
+    return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
 
 
 def register(url: str, refs: list[SpanRef]) -> int:
@@ -29,8 +34,8 @@ def register(url: str, refs: list[SpanRef]) -> int:
 
 def test_processes_never_reserve_the_same_version(ledger_url: str) -> None:
     # The ledger file does not exist yet: the processes race to make it, too.
-    with ProcessPoolExecutor(NUM_WORKERS, mp_context=get_context("spawn")) as pool:
-        reserved = list(pool.map(reserve, [ledger_url] * NUM_WORKERS))
+    reserve = f"[ledger.reserve_version() for _ in range({NUM_VERSIONS})]"
+    reserved = in_processes(ledger_url, [reserve] * NUM_WORKERS)
     assert sorted(version for versions in reserved for version in versions) == [
         *range(1, NUM_WORKERS * NUM_VERSIONS + 1)
     ]
@@ -44,8 +49,7 @@ def test_one_of_several_processes_moves_the_champion(
     versions = range(1, NUM_WORKERS + 1)
     for _ in versions:
         ledger.record_model(make_model(ledger.reserve_version()))
-    with ProcessPoolExecutor(NUM_WORKERS, mp_context=get_context("spawn")) as pool:
-        moved = list(pool.map(promote, [ledger_url] * NUM_WORKERS, [None] * NUM_WORKERS, versions))
+    moved = in_processes(ledger_url, [f"ledger.promote(None, {version})" for version in versions])
     assert sorted(moved) == [False] * (NUM_WORKERS - 1) + [True]
     champion = ledger.champion()
     assert champion is not None
