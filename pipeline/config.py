@@ -1,10 +1,12 @@
 """One frozen config per pipeline, read from YAML. What a component needs of it is handed over by `pipeline.graph`."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from core.digests import digest_of_json
 from core.errors import ConfigError, did_you_mean
@@ -16,7 +18,17 @@ from schemas.training import TrainingOptions
 
 MAX_RENDERED_ERRORS = 10
 
+LEDGER_FROM_ENVIRONMENT = "env:"
 RunnerName = Literal["local", "beam"]
+MetricName = Literal[
+    "auc", "binary_crossentropy", "calibration", "accuracy", "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy", "mean_squared_error", "mean_absolute_error", "example_count",
+]  # fmt: skip
+TASK_METRICS: dict[str, tuple[MetricName, ...]] = {
+    "binary": ("auc", "binary_crossentropy", "calibration", "accuracy", "mean_squared_error", "example_count"),
+    "multiclass": ("sparse_categorical_accuracy", "sparse_categorical_crossentropy", "example_count"),
+    "regression": ("mean_squared_error", "mean_absolute_error", "calibration", "example_count"),
+}
 
 
 class WindowOptions(Record):
@@ -37,14 +49,14 @@ class MetricBound(Record):
     """What the gate asks of one metric on one set of slices.
 
     Attributes:
-        metric: TFMA metric name.
+        metric: TFMA metric name, one that the label's task has.
         minimum: Lowest acceptable value; None: any.
         maximum: Highest acceptable value; None: any.
         max_loss: How much worse than the champion's the value may be, in the metric's own unit; None: not compared.
         slices: Slice by these columns; empty: over all examples.
     """
 
-    metric: Literal["auc", "binary_crossentropy", "calibration", "accuracy", "mean_squared_error", "example_count"]
+    metric: MetricName
     minimum: float | None = None
     maximum: float | None = None
     max_loss: float | None = Field(default=None, ge=0)
@@ -79,7 +91,8 @@ class Config(Record):
         name: Name of the pipeline and of the served model; valid for Kubeflow Pipelines.
         root: Folder for all that the pipeline makes; empty: `var/NAME`. Relative paths start at the working directory.
         schema_file: Reviewed TFMD schema, a text proto.
-        ledger: SQLAlchemy URL of the ledger; empty: SQLite below `root`.
+        ledger: SQLAlchemy URL of the ledger, or `env:NAME` for one with a password, which is then read from the
+            environment and written down nowhere; empty: SQLite below `root`.
         serving_folder: Where versions are pushed to; empty: `serving` below `root`.
     """
 
@@ -103,6 +116,40 @@ class Config(Record):
         if self.label.name in self.features:
             raise ValueError(f"expected features without the label; received features with {self.label.name!r}")
         return self
+
+    @model_validator(mode="after")
+    def _task_is_consistent(self) -> "Config":
+        """Refuse what would only fail, or mean nothing, minutes into the first run."""
+        task, num_distinct = self.label.task, len(set(self.label.classes))
+        if (task == "multiclass") != (num_distinct >= 2) or num_distinct != len(self.label.classes):
+            rule = "at least two distinct label.classes" if task == "multiclass" else "no label.classes"
+            raise ValueError(f"expected {rule} for a {task} label; received {list(self.label.classes)}")
+        foreign = sorted({bound.metric for bound in self.gate.bounds} - set(TASK_METRICS[task]))
+        if foreign:
+            raise ValueError(f"expected gate.bounds of a {task} label on {TASK_METRICS[task]}; received {foreign}")
+        if task == "regression" and "label_rate" not in self.drift.model_fields_set:
+            raise ValueError(
+                "expected drift.label_rate for a regression label, since the change of its mean has the label's own "
+                "unit and no default can know it; e.g. {warn: 5, block: 20}, or {warn: null} for no bound"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _custom_model_has_a_function(self) -> "Config":
+        model = self.training.model
+        if (model.kind == "custom") != (model.function is not None):
+            raise ValueError(
+                "expected training.model.function='module:function' for kind 'custom' and for no other kind; "
+                f"received kind={model.kind!r} with function={model.function!r}"
+            )
+        return self
+
+    @field_validator("ledger")
+    @classmethod
+    def _ledger_holds_no_password(cls, url: str) -> str:
+        if re.search(r"://[^/@]*:[^/@]*@", url):
+            raise ValueError("a password in the ledger's URL would be written into every run's record. Use env:NAME")
+        return url
 
     @property
     def feature_set(self) -> FeatureSet:
@@ -153,7 +200,12 @@ class Config(Record):
     @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger."""
-        return self.ledger or f"sqlite:///{self.root_path / 'ledger.sqlite'}"
+        if not self.ledger.startswith(LEDGER_FROM_ENVIRONMENT):
+            return self.ledger or f"sqlite:///{self.root_path / 'ledger.sqlite'}"
+        name = self.ledger.removeprefix(LEDGER_FROM_ENVIRONMENT)
+        if name not in os.environ:
+            raise ConfigError(f"The ledger's URL is missing. Expected it in the environment variable {name!r}. Set it.")
+        return os.environ[name]
 
     @property
     def digest(self) -> str:
@@ -211,7 +263,8 @@ def _sentences(path: Path, tree: dict[str, Any], error: ValidationError) -> str:
             near = did_you_mean(keys[-1], _known_keys(Config, [str(part) for part in problem["loc"][:-1]]))
             lines.append(f"{'.'.join(keys)}: unknown key.{near or ' Remove it.'}")
         else:
-            lines.append(f"{'.'.join(keys) or 'config'}: {problem['msg']}; received {problem['input']!r:.80}.")
+            received = "a URL" if keys == ["ledger"] else f"{problem['input']!r:.80}"
+            lines.append(f"{'.'.join(keys) or 'config'}: {problem['msg']}; received {received}.")
     if len(problems) > MAX_RENDERED_ERRORS:
         lines.append(f"... and {len(problems) - MAX_RENDERED_ERRORS} more.")
     return f"Config {str(path)!r} has {len(problems)} error(s):\n  " + "\n  ".join(lines)

@@ -41,6 +41,7 @@ def test_digest_ignores_places_and_follows_content():
         ("name=Flights_1", r"name: String should match pattern.*received 'Flights_1'"),
         ("gate.bounds=[{metric: auc, max_loss: 0.1}]", r"gate: .*at least one bound with a minimum or a maximum"),
         ("gate.bounds=[{metric: calibration, minimum: 0.5, max_loss: 0.1}]", r"max_loss.*calibration"),
+        ("ledger=postgresql://me:secret@db/perennial", r"ledger: .*a password.*Use env:NAME"),
         ("label.name=carrier", r"features without the label"),
         ("training.learning_rate=.nan", r"training\.learning_rate: .*received nan"),
     ],
@@ -70,3 +71,18 @@ def test_file_that_is_no_config(tmp_path: Path, text: str, message: str):
 def test_malformed_override(override: str):
     with pytest.raises(ConfigError, match=f"Override '{override}'"):
         load_config(FLIGHTS, (override,))
+
+
+def test_wrong_ledger_url_does_not_show_its_password():
+    with pytest.raises(ConfigError) as caught:
+        load_config(FLIGHTS, ("ledger=postgresql://me:secret@db/perennial",))
+    assert "secret" not in str(caught.value)
+
+
+def test_ledger_url_from_the_environment_stays_out_of_the_config(monkeypatch: pytest.MonkeyPatch):
+    config = load_config(FLIGHTS, ("ledger=env:LEDGER_URL",))
+    with pytest.raises(ConfigError, match="environment variable 'LEDGER_URL'"):
+        _ = config.ledger_url
+    monkeypatch.setenv("LEDGER_URL", "postgresql://me:secret@db/perennial")
+    assert config.ledger_url == "postgresql://me:secret@db/perennial"
+    assert "secret" not in config.model_dump_json()
