@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from core.digests import digest_of_folder
+from pipeline.decision import read_decision
+from pipeline.plan import Skip
+from schemas.model_layout import SERVING_FOLDER, TRAINING_FOLDER
+
+pytestmark = pytest.mark.e2e
+
+
+def test_first_cycle_is_cold_and_the_next_ones_carry_weights_and_steps_on(cycles):
+    cold, *warm = cycles("local").decisions
+    assert [decision.plan.initialisation for decision in (cold, *warm)] == ["cold", "warm", "warm"]
+    assert [[ref.span for ref in decision.plan.window] for decision in (cold, *warm)] == [[1, 2], [3], [4]]
+    assert {"WindowExampleGen", "WindowStatisticsGen", "Transform"} <= cold.seconds.keys()
+    for before, after in zip((cold, *warm), warm, strict=False):
+        assert not {"WindowExampleGen", "Transform"} & after.seconds.keys()
+        assert after.plan.champion.version == before.push.version
+        assert after.training["steps"] > before.training["steps"]
+        assert after.plan.transform_graph_uri == before.plan.transform_graph_uri or before is cold
+    assert cold.gate.champion == {}
+    assert all("auc" in decision.gate.champion for decision in warm)
+
+
+def test_decision_record_has_all_that_the_cycle_rested_on(cycles):
+    made = cycles("local")
+    decision = made.decisions[-1]
+    folder = made.pipeline.config.runs_path / decision.run_id
+    assert read_decision(folder / "decision.json") == decision
+    assert decision.plan.trigger == "manual"
+    assert {finding.against for finding in decision.drift.findings} >= {"previous", "reference", "config"}
+    assert {row.slice for row in decision.gate.rows} == {"overall", "origin=EWR", "origin=JFK", "origin=LGA"}
+    assert Path(decision.push.destination).is_dir()
+    assert decision.seconds.keys() >= {"ExampleGen", "StatisticsGen", "DriftGate", "Trainer", "Evaluator", "total"}
+    assert {name: len(digest) for name, digest in decision.digests.items()} == dict.fromkeys(
+        ("code", "config", "schema", "data"), 64
+    )
+    assert 0 <= decision.first_model_auc <= 1
+    assert json.loads((folder / "config.json").read_text())["name"] == "small-flights"
+
+
+def test_champion_descends_from_every_span_it_learned_from(cycles):
+    made = cycles("local")
+    lineage = made.champion_lineage()
+    known = [(ref.span, ref.version, ref.digest, ref.direct) for ref in lineage.spans]
+    refs = [made.pipeline.manifest(span).ref for span in (1, 2, 3, 4)]
+    assert known == [(ref.span, ref.version, ref.digest, ref.span == 4) for ref in refs]
+    assert [(base.version, base.span) for base in lineage.base_models] == [(2, 3), (1, 2)]
+    assert lineage.evaluation.blessed
+    assert lineage.evaluation.metrics["auc"] == made.decisions[-1].gate.candidate["auc"]
+    assert lineage.unknown == ()
+
+
+def test_ledger_says_what_became_of_each_span(cycles):
+    pipeline = cycles("local").pipeline
+    records = {record.span: record for record in pipeline.ledger.spans()}
+    assert [records[span].state for span in (1, 2, 3, 4)] == ["trained", "pushed", "pushed", "pushed"]
+    assert [records[span].pushed_version for span in (2, 3, 4)] == [1, 2, 3]
+    assert pipeline.ledger.champion().base_version == 2
+
+
+def test_span_that_is_done_is_not_trained_again(cycles):
+    made = cycles("local")
+    num_runs = len(made.pipeline.ledger.runs())
+    for span in (1, 2, 3, 4):
+        result = made.pipeline.run(span)
+        assert isinstance(result, Skip)
+        assert f"Span {span} version 1 is already done" in result.reason
+        assert made.pipeline.nodes == []
+    assert len(made.pipeline.ledger.runs()) == num_runs
+
+
+def test_pushed_model_is_the_one_that_was_trained_and_recorded(cycles):
+    pipeline = cycles("local").pipeline
+    champion = pipeline.ledger.champion()
+    model = Path(champion.model_uri)
+    assert digest_of_folder(model) == champion.model_digest
+    assert digest_of_folder(model / TRAINING_FOLDER) == champion.training_digest
+    served = pipeline.config.serving_path / str(champion.version)
+    assert digest_of_folder(served) == digest_of_folder(model / SERVING_FOLDER)
