@@ -23,7 +23,7 @@ def spans_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_span(spans_root: Path) -> Callable[..., Manifest]:
-    """Write a span whose examples say which span, split and row they are; 6 in train and 3 in eval, in two files each."""
+    """Write a span whose examples say where they are from; 6 in train and 3 in eval, in two files each."""
 
     def make(span: int, version: int = 1) -> Manifest:
         with new_version(span_folder(spans_root, span, version)) as folder:

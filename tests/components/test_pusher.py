@@ -46,7 +46,7 @@ def test_version_that_exists_is_never_overwritten(push, tmp_path):
     existing = tmp_path / "serving" / "4" / "saved_model.pb"
     existing.parent.mkdir(parents=True)
     existing.write_bytes(b"served")
-    with pytest.raises(ServingError, match="Version 4 is in .* already"):
+    with pytest.raises(ServingError, match=r"Version 4 is in .* already"):
         push(tmp_path / "serving", version=4)
     assert existing.read_bytes() == b"served"
 
