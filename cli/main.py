@@ -1,5 +1,6 @@
 """The entry point: the group of commands and the error boundary around them."""
 
+import os
 import sys
 
 import click
@@ -33,6 +34,9 @@ for command in (ingest, run, status, lineage, predict):
 def main() -> None:
     """Run the command line; a failure prints headline and sentence, and exits with its class's code."""
     is_debugging = "--debug" in sys.argv
+    # A user's own functions may lie in the working directory, where relative paths of a config start too. Last, so that
+    # nothing there hides a package.
+    sys.path.append(os.getcwd())
     try:
         perennial()
     except PipelineError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def predict(config_path: Path, overrides: tuple[str, ...], as_json: bool, features: tuple[str, ...]) -> None:
     r"""Load the champion's SavedModel from the serving folder and predict for one example.
 
-    A feature that is not given is missing, as in the data.
+    A feature that is not given is missing, as in the data. A multi-valued feature is given once per value.
 
     \b
     Example:
@@ -43,20 +43,27 @@ def predict(config_path: Path, overrides: tuple[str, ...], as_json: bool, featur
     click.echo(f"{config.name} version {version}: {_in_words(config, prediction)} for {said}")
 
 
-def _values(config: "Config", features: tuple[str, ...]) -> dict[str, str | float]:
+def _values(config: "Config", features: tuple[str, ...]) -> dict[str, list[list[str | float]]]:
+    """Return one example's values per column, shape `(1, num_values)`."""
     from schemas.loader import feature_types, load_schema
 
     types = feature_types(load_schema(Path(config.schema_file)))
-    values: dict[str, str | float] = {}
+    # A user's function may read any column but the label's; without one, the features are the columns.
+    columns = set(types) - {config.label.name} if config.preprocessing_fn else set(config.features)
+    values: dict[str, list[list[str | float]]] = {}
     for text in features:
         name, equals, value = text.partition("=")
-        if not equals or name not in config.features:
-            near = did_you_mean(name, config.features)
+        if not equals or name not in columns:
+            near = did_you_mean(name, columns)
             raise ConfigError(f"{text!r} names no feature. Expected FEATURE=VALUE, e.g. carrier=UA.{near}")
         try:
-            values[name] = value if types[name] == "BYTES" else float(value)
+            number_or_text = value if types[name] == "BYTES" else float(value)
         except ValueError as error:
             raise ConfigError(f"Feature {name!r} is a number. Expected e.g. {name}=1; received {text!r}.") from error
+        row = values.setdefault(name, [[]])[0]
+        if row and not getattr(config.features.get(name), "multivalued", False):
+            raise ConfigError(f"Feature {name!r} is given twice. Expected one value; received {text!r} too. Drop one.")
+        row.append(number_or_text)
     return values
 
 

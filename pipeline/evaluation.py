@@ -9,7 +9,7 @@ from schemas.model_layout import PROBABILITIES_OUTPUT, PROBABILITY_OUTPUT, SERVI
 # TFMA's own names for the two.
 CANDIDATE, CHAMPION = "candidate", "baseline"
 OUTPUTS = {"binary": PROBABILITY_OUTPUT, "multiclass": PROBABILITIES_OUTPUT, "regression": VALUE_OUTPUT}
-# TFMA computes these itself; a metric outside its own set would come from tf_keras and run far slower.
+# The sparse_categorical ones come from tf_keras; TFMA computes the others itself.
 CLASS_NAMES = {
     "auc": "AUC",
     "binary_crossentropy": "BinaryCrossEntropy",
@@ -18,6 +18,7 @@ CLASS_NAMES = {
     "accuracy": "BinaryAccuracy",
     "sparse_categorical_accuracy": "SparseCategoricalAccuracy",
     "mean_squared_error": "MeanSquaredError",
+    "mean_absolute_error": "MeanAbsoluteError",
     "example_count": "ExampleCount",
 }
 HIGHER_IS_BETTER = frozenset({"auc", "accuracy", "sparse_categorical_accuracy"})

@@ -23,6 +23,8 @@ from pipeline.config import Config
 from pipeline.evaluation import evaluation_config
 from pipeline.plan import RunPlan
 from schemas import provenance
+from schemas.features import FeatureSet
+from schemas.loader import feature_types, load_schema
 from schemas.provenance import encode_spans
 from schemas.spans import SpanRef
 from schemas.training import TrainerRequest
@@ -50,7 +52,7 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
     gate = DriftGate(
         statistics=statistics.outputs["statistics"],
         anomalies=validator.outputs["anomalies"],
-        feature_set=config.feature_set.model_dump_json(),
+        feature_set=_raw_feature_set(config).model_dump_json(),
         options=config.drift.model_dump_json(),
         **{
             key: importers[key].outputs["result"]
@@ -110,6 +112,8 @@ def _training_nodes(
         baseline_model=champion,
         schema=schema,
         eval_config=evaluation_config(config.label, config.gate, has_champion=champion is not None),
+        # Where TFX looks for `custom_extractors`.
+        module_path="pipeline.class_labels" if config.label.task == "multiclass" else None,
     )
     pusher = Pusher(
         model=trainer.outputs["model"],
@@ -118,6 +122,13 @@ def _training_nodes(
         version=plan.push_version,
     )
     return [*nodes, trainer, evaluator, pusher]
+
+
+def _raw_feature_set(config: Config) -> FeatureSet:
+    """Return the feature set without the features that only the user's `preprocessing_fn` makes: spans lack them."""
+    columns = feature_types(load_schema(Path(config.schema_file)))
+    raw = {name: spec for name, spec in config.features.items() if name in columns}
+    return config.feature_set.model_copy(update={"features": raw or config.features})
 
 
 def _example_gen(config: Config, spans: tuple[SpanRef, ...], node_id: str) -> Any:

@@ -136,7 +136,8 @@ def _column(name: str, value: Any, spec: Any) -> npt.NDArray[Any]:
             f"Column {name!r} has the wrong type. Expected {spec.dtype.name}; received {name}={value!r}. "
             "Send text as text and numbers as numbers."
         )
-    return array.astype(spec.dtype.as_numpy_dtype).reshape(-1, 1) if array.ndim < 2 else array
+    array = array.astype(spec.dtype.as_numpy_dtype)
+    return array.reshape(-1, 1) if array.ndim < 2 else array
 
 
 def _unknown(name: str, num_examples: int, spec: Any) -> npt.NDArray[Any]:
