@@ -1,1 +1,1 @@
-"""TFX Trainer's `run_fn` and what it needs: input data, model, warm start, fitting, export. No TFX and no lineage here."""
+"""TFX Trainer's `run_fn` and what it needs: input data, model, warm start, fitting, export. No TFX, no lineage."""

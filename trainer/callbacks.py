@@ -1,4 +1,4 @@
-"""The Keras callbacks of a training run: a guard against NaN, gradient histograms, progress. The run itself is in `fit`."""
+"""The Keras callbacks of a training run: seeds, NaN guard, gradient histograms, progress. The run is `trainer.fit`."""
 
 import logging
 import math
@@ -6,17 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from core.errors import TrainingError
 from trainer.checkpoint import Checkpoints, Progress, should_stop
 
+# Name that keras.random.SeedGenerator gives its state, (seed, counter); the counter goes up by one per draw.
+_SEED_STATE = "seed_generator_state"
+_DRAWS_PER_EPOCH = 1 << 20
+_STATE_RANGE = 1 << 32
 _LOG = logging.getLogger(__name__)
 Logs = dict[str, float] | None
 
 
-class NanGuard(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type hints
-    """Ends the run at the first loss that is NaN or infinite; Keras' own TerminateOnNaN would keep the broken weights."""
+class NanGuard(keras.callbacks.Callback):
+    """Ends the run at the first loss that is NaN or infinite; Keras' TerminateOnNaN would keep the broken weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +49,18 @@ class NanGuard(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no 
             )
 
 
-class GradientHistograms(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type hints
+class EpochSeeds(keras.callbacks.Callback):
+    """Makes dropout's random numbers a function of the epoch, because Keras saves no seed state with the weights."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Move every seed generator's counter to where this epoch begins; the seed itself stays."""
+        for variable in self.model.variables:
+            if variable.path.endswith(_SEED_STATE):
+                seed = int(ops.convert_to_numpy(variable)[0])
+                variable.assign(np.array([seed, epoch * _DRAWS_PER_EPOCH % _STATE_RANGE], dtype=variable.dtype))
+
+
+class GradientHistograms(keras.callbacks.Callback):
     """Writes a histogram of every variable's gradient to TensorBoard after each epoch, on one fixed batch.
 
     Args:
@@ -71,7 +88,7 @@ class GradientHistograms(keras.callbacks.Callback):  # type: ignore[misc]  # Ker
         writer.close()
 
 
-class EpochProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type hints
+class EpochProgress(keras.callbacks.Callback):
     """Saves a checkpoint after every epoch and stops early.
 
     Args:

@@ -1,4 +1,4 @@
-"""A Model artifact on disk: `Format-Training` to go on from, `Format-Serving` to predict with. Both appear whole or not."""
+"""A Model artifact on disk: `Format-Training` to go on from, `Format-Serving` to predict with; whole or not at all."""
 
 from pathlib import Path
 

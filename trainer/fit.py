@@ -1,4 +1,4 @@
-"""One training run: epochs until validation loss stops falling, the best epoch's weights kept, resumable after a kill."""
+"""One training run: epochs until validation loss stops falling, the best epoch kept, resumable after a kill."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from core.errors import DataError
-from trainer.callbacks import EpochProgress, GradientHistograms, NanGuard
+from trainer.callbacks import EpochProgress, EpochSeeds, GradientHistograms, NanGuard
 from trainer.checkpoint import Checkpoints, Progress, should_stop
 from trainer.input_data import TrainingData
 
@@ -30,7 +30,7 @@ class FitPlan:
 
 
 def fit(model: keras.Model, data: TrainingData, plan: FitPlan, checkpoints: Checkpoints) -> Progress:
-    """Train `model` in place, from where an earlier attempt stopped; it ends with the best epoch's weights and optimizer.
+    """Train `model` in place, from where an earlier attempt stopped, to the best epoch's weights and optimizer.
 
     Raises:
         TrainingError: the loss became NaN or infinite.
@@ -41,7 +41,7 @@ def fit(model: keras.Model, data: TrainingData, plan: FitPlan, checkpoints: Chec
     if first_epoch < plan.num_epochs and not (first_epoch and should_stop(progress.losses, plan.patience_epochs)):
         saver = EpochProgress(checkpoints, progress, plan.patience_epochs)
         try:
-            _fit(model, data, plan, first_epoch, [NanGuard(), *plan.callbacks, saver])
+            _fit(model, data, plan, first_epoch, [EpochSeeds(), NanGuard(), *plan.callbacks, saver])
         except tf.errors.DataLossError as error:
             raise DataError(
                 f"A training file became unreadable while training. Expected intact TFRecords in {data.files}; "

@@ -1,4 +1,4 @@
-"""Training and validation batches, streamed from gzipped TFRecord files. What the records mean is in the transform graph.
+"""Training and validation batches, streamed from gzipped TFRecord files. What they mean is in the transform graph.
 
 Order is a function of (files, seed, epoch), so that a resumed run sees what the undisturbed run would have seen.
 """
@@ -113,7 +113,7 @@ class TrainingData:
         return chunks.map(without_held_out).unbatch()
 
     def _held_out(self) -> tf.data.Dataset:
-        """Return the serialized examples, scalars, at positions k - 1, 2 k - 1, …"""
+        """Return the serialized examples, scalars, at positions k - 1, 2 k - 1 and so on."""
         return read_records(self.files).shard(self.validation_every, self.validation_every - 1)
 
     def _transformed(self, batches: tf.data.Dataset) -> tf.data.Dataset:

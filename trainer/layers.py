@@ -9,7 +9,7 @@ PACKAGE = "perennial"
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MaskedMeanEmbedding(keras.layers.Embedding):  # type: ignore[misc]  # Keras has no type hints
+class MaskedMeanEmbedding(keras.layers.Embedding):
     """The mean of the rows of an example's ids; ids equal to `PADDING_ID` do not count, and none at all gives zeros.
 
     Input shape `(batch, num_values)`, int64. Output shape `(batch, output_dim)`, float32.
@@ -28,7 +28,7 @@ class MaskedMeanEmbedding(keras.layers.Embedding):  # type: ignore[misc]  # Kera
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Cross(keras.layers.Layer):  # type: ignore[misc]  # Keras has no type hints
+class Cross(keras.layers.Layer):
     """One cross layer: `x0 * (W x + b) + x`, elementwise product, all of shape `(batch, width)`.
 
     Source:

@@ -10,7 +10,7 @@ from trainer.layers import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class FlooredExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # untyped Keras
+class FlooredExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):
     """`initial * max(decay_rate ** (step / decay_steps), floor)`.
 
     The floor keeps a model that is warm-started for years able to learn; without it the rate would reach zero.

@@ -1,7 +1,6 @@
 """What a served model answers: three signatures over one transform graph and one Keras model."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -16,8 +15,11 @@ from schemas.transformed import IdInput, model_inputs
 from trainer.heads import head_for
 from trainer.transform_graph import TransformGraph
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-class ServedModel(tf.Module):  # type: ignore[misc]  # TensorFlow has no type hints
+
+class ServedModel(tf.Module):
     """Everything that a SavedModel has to keep alive: the transform graph with its vocabularies, and the weights.
 
     The Keras object and its optimizer stay out; the signatures hold the computation.
@@ -35,15 +37,15 @@ class ServedModel(tf.Module):  # type: ignore[misc]  # TensorFlow has no type hi
         columns = _column_specs(graph)
         examples = tf.TensorSpec((None,), tf.string, name=EXAMPLES_INPUT)
 
-        @tf.function(input_signature=[examples], autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no type hints
+        @tf.function(input_signature=[examples], autograph=False)
         def predict_examples(examples: Any) -> dict[str, Any]:
             return {output: model(graph.features(examples), training=False)}
 
-        @tf.function(input_signature=[examples], autograph=False)  # type: ignore[untyped-decorator]  # as above
+        @tf.function(input_signature=[examples], autograph=False)
         def transform_examples(examples: Any) -> dict[str, Any]:
             return graph.features(examples)
 
-        @tf.function(input_signature=[columns], autograph=False)  # type: ignore[untyped-decorator]  # as above
+        @tf.function(input_signature=[columns], autograph=False)
         def predict_columns(columns: dict[str, Any]) -> dict[str, Any]:
             raw = {name: _as_parsed(column, graph.raw_spec[name]) for name, column in columns.items()}
             return {output: model(graph.transformed(raw), training=False)}
@@ -58,9 +60,7 @@ class ServedModel(tf.Module):  # type: ignore[misc]  # TensorFlow has no type hi
 def _column_specs(graph: TransformGraph) -> dict[str, tf.TensorSpec]:
     """Return shape `(batch, 1)` per raw column, or `(batch, any)` for a multi-valued feature."""
     multivalued = {
-        item.name
-        for item in model_inputs(graph.feature_set)
-        if isinstance(item, IdInput) and item.num_values > 1
+        item.name for item in model_inputs(graph.feature_set) if isinstance(item, IdInput) and item.num_values > 1
     }
     return {
         name: tf.TensorSpec((None, None if name in multivalued else 1), spec.dtype, name=name)
@@ -69,7 +69,7 @@ def _column_specs(graph: TransformGraph) -> dict[str, tf.TensorSpec]:
 
 
 def _as_parsed(column: Any, spec: Any) -> Any:
-    """Return a column as parsing an example would: sparse without its missing values (`""`, NaN), or in its fixed shape.
+    """Return a column as parsing an example would: sparse without missing values (`""`, NaN), or in its fixed shape.
 
     An integer has no value that could mean missing.
     """

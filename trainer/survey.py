@@ -5,13 +5,16 @@ Without it a corrupt file would surface in the middle of an epoch, as a TensorFl
 
 import math
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from core.errors import DataError
 from schemas.features import LabelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BATCH_SIZE_EXAMPLES = 4096
 MAX_RENDERED_VALUES = 10
@@ -70,11 +73,12 @@ def _read_labels(file: str, label: LabelSpec, dtype: tf.DType) -> tuple[int, Cou
 
 
 def _check_labels(labels: Counter[Any], label: LabelSpec) -> None:
-    is_usable, rule = {
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
         "binary": (lambda value: value in (0, 1), "0 or 1"),
         "multiclass": (lambda value: _text(value) in label.classes, f"one of {list(label.classes)}"),
         "regression": (lambda value: math.isfinite(value), "a finite number"),
-    }[label.task]
+    }
+    is_usable, rule = rules[label.task]
     unusable = {_text(value): count for value, count in labels.items() if not is_usable(value)}
     if unusable:
         shown = dict(list(unusable.items())[:MAX_RENDERED_VALUES])

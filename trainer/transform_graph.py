@@ -13,7 +13,7 @@ from schemas.transformed import model_inputs
 Tensors = dict[str, Any]
 
 
-class TransformGraph(tf.Module):  # type: ignore[misc]  # TensorFlow has no type hints
+class TransformGraph(tf.Module):
     """A transform graph on disk, loaded once, with the parsing of the raw examples it takes.
 
     Args:

@@ -12,7 +12,8 @@ def label_output(spec: LabelSpec, column: RawTensor) -> tf.Tensor:
     """Return the label, shape `(batch, 1)`.
 
     Returns:
-        Multiclass: int64 index into `classes`, -1 for a missing or unlisted value. Otherwise float32, NaN where missing.
+        Multiclass: int64 index into `classes`, -1 for a missing or unlisted value. Otherwise float32, NaN where
+        missing.
     """
     if spec.task != "multiclass":
         return tf.cast(numbers(spec.name, column), tf.float32)

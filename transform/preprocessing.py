@@ -1,4 +1,4 @@
-"""`preprocessing_fn` for TFX Transform, built from the config's feature set. How one feature is computed is elsewhere."""
+"""`preprocessing_fn` for TFX Transform, built from the config's feature set. How a feature is computed is elsewhere."""
 
 from typing import Any
 
@@ -38,7 +38,9 @@ def preprocessing_fn(inputs: dict[str, RawTensor], custom_config: dict[str, Any]
     """
     feature_set = FeatureSet.model_validate_json(custom_config[FEATURE_SET_KEY])
     label = feature_set.label
-    _check_columns([*feature_set.features, label.name], inputs)
+    # A user's function may make features of other columns; what it returns is checked below.
+    names = [] if feature_set.preprocessing_fn else list(feature_set.features)
+    _check_columns([*names, label.name], inputs)
     # The label is kept from the features' code: what it cannot see, it cannot leak.
     columns = {name: column for name, column in inputs.items() if name != label.name}
     if feature_set.preprocessing_fn is None:
@@ -104,7 +106,7 @@ def _user_outputs(reference: str, feature_set: FeatureSet, columns: dict[str, Ra
             f"preprocessing_fn {reference!r} returned {len(wrong)} tensors that do not fit the config's features. "
             f"Expected and received, by name: {shown}. Return exactly the tensors that the config's features imply."
         )
-    return outputs
+    return dict(outputs)
 
 
 def _described(signature: tuple[tf.DType, Any] | None) -> str:

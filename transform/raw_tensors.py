@@ -4,11 +4,14 @@ The reviewed schema decides how TensorFlow Transform delivers a column: a fixed 
 may be missing a `tf.SparseTensor`. Everything after this module sees only `tf.Tensor`s.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from core.errors import SchemaError
 
-RawTensor = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
+# tf.Tensor, tf.SparseTensor or tf.RaggedTensor; TensorFlow brings no types.
+RawTensor = Any
 
 
 def numbers(name: str, column: RawTensor) -> tf.Tensor:

@@ -25,7 +25,7 @@ def test_malformed_reference_is_refused(reference: str) -> None:
 
 @pytest.mark.parametrize("module", ["no_such_module", "core.no_such_module", "no_such.module"])
 def test_missing_module_is_named(module: str) -> None:
-    with pytest.raises(ConfigError, match=f"Module '{module}' .* does not exist"):
+    with pytest.raises(ConfigError, match=rf"Module '{module}' .* does not exist"):
         load_function(f"{module}:function")
 
 
@@ -35,7 +35,7 @@ def test_missing_function_suggests_the_nearest_name() -> None:
 
 
 def test_constant_is_no_function() -> None:
-    with pytest.raises(ConfigError, match="'math:pi' is not a function.*received float"):
+    with pytest.raises(ConfigError, match=r"'math:pi' is not a function.*received float"):
         load_function("math:pi")
 
 

@@ -65,7 +65,7 @@ class Flights:
 def make_rows(num_rows: int, seed: int) -> list[Row]:
     """Return rows in which lateness depends on carrier, hour and wind; some values are missing."""
     random = np.random.default_rng(seed)
-    rows = []
+    rows: list[Row] = []
     for index in range(num_rows):
         carrier, hour, wind = int(random.integers(6)), int(random.integers(24)), float(random.gamma(2.0, 5.0))
         delay = 3.0 * carrier + 0.5 * hour + wind + float(random.normal(0.0, 5.0)) - 24.0
@@ -217,7 +217,7 @@ def base_model(flights: Flights, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def training_data(flights: Flights) -> TrainingData:
     """The binary task's train split as the trainer reads it."""
     files = tuple(sorted(tf.io.gfile.glob(flights.files)))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from trainer.checkpoint import PROGRESS_FILE, Checkpoints, Progress, should_stop
@@ -57,8 +58,8 @@ def test_only_best_and_last_weights_are_kept(model: keras.Model, tmp_path: Path)
 
 def test_resume_brings_back_the_last_epoch(model: keras.Model, tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, "run")
-    model.layers[0].set_weights([[[3.0]]])
+    model.layers[0].set_weights([np.array([[3.0]])])
     checkpoints.save(model, Progress(run_digest="run", history=({"val_loss": 0.5},)))
-    model.layers[0].set_weights([[[4.0]]])
+    model.layers[0].set_weights([np.array([[4.0]])])
     assert len(checkpoints.resume(model).history) == 1
     assert float(model.layers[0].get_weights()[0][0, 0]) == 3.0

@@ -15,14 +15,14 @@ from trainer.model import build_model
 
 NUM_EPOCHS = 3
 # Dropout, so that the state of its random numbers must survive as well.
-OPTIONS = TrainingOptions(model=ModelOptions(dropout=0.2), learning_rate=0.01)
+OPTIONS = TrainingOptions(model=ModelOptions(kind="dnn", hidden_units=(8, 4), dropout=0.2), learning_rate=0.01)
 
 
-class Killed(Exception):
+class KillError(Exception):
     """Stands for a kill in the middle of an epoch."""
 
 
-class KillAt(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no type hints
+class KillAt(keras.callbacks.Callback):
     """Raises at a step of an epoch."""
 
     def __init__(self, epoch: int, step: int) -> None:
@@ -35,55 +35,62 @@ class KillAt(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if (self.epoch, batch) == self.at:
-            raise Killed
+            raise KillError
 
 
-@pytest.fixture
-def attempt(training_data: TrainingData, tmp_path: Path) -> Any:
+@pytest.fixture(scope="module")
+def attempt(training_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Run one attempt at a run from fresh weights; the checkpoints stay between attempts."""
+    folder = tmp_path_factory.mktemp("attempts")
 
     def run(name: str, *callbacks: Any, digest: str = "run") -> tuple[keras.Model, Progress]:
         keras.utils.clear_session()
         keras.utils.set_random_seed(OPTIONS.seed)
         model = build_model(training_data.graph.feature_set, OPTIONS)
-        plan = FitPlan(NUM_EPOCHS, NUM_EPOCHS, tmp_path / "logs", callbacks)
-        return model, fit(model, training_data, plan, Checkpoints(tmp_path / name, digest))
+        plan = FitPlan(NUM_EPOCHS, NUM_EPOCHS, folder / "logs", callbacks)
+        return model, fit(model, training_data, plan, Checkpoints(folder / name, digest))
 
     return run
 
 
+@pytest.fixture(scope="module")
+def undisturbed(attempt: Any) -> Any:
+    """The model and progress of a run that nobody killed."""
+    return attempt("undisturbed")
+
+
 @pytest.mark.parametrize(("epoch", "step"), [(0, 2), (1, 0), (2, 8)], ids=["first epoch", "second", "last step"])
-def test_killed_run_resumes_to_the_same_weights(attempt: Any, epoch: int, step: int) -> None:
-    undisturbed, expected = attempt("undisturbed")
-    with pytest.raises(Killed):
-        attempt("killed", KillAt(epoch, step))
-    resumed, received = attempt("killed")
+def test_killed_run_resumes_to_the_same_weights(attempt: Any, undisturbed: Any, epoch: int, step: int) -> None:
+    model, expected = undisturbed
+    name = f"killed-{epoch}-{step}"
+    with pytest.raises(KillError):
+        attempt(name, KillAt(epoch, step))
+    resumed, received = attempt(name)
     assert len(received.history) == NUM_EPOCHS
     for one, two in zip(expected.losses, received.losses, strict=True):
         assert one == pytest.approx(two, abs=1e-6)
-    for one, two in zip(undisturbed.weights, resumed.weights, strict=True):
+    for one, two in zip(model.weights, resumed.weights, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(two), atol=1e-6)
-    for one, two in zip(undisturbed.optimizer.variables, resumed.optimizer.variables, strict=True):
+    for one, two in zip(model.optimizer.variables, resumed.optimizer.variables, strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(two), atol=1e-6)
 
 
-def test_run_killed_after_its_last_epoch_trains_no_more(attempt: Any) -> None:
-    attempt("finished")
-    _, progress = attempt("finished", KillAt(0, 0), KillAt(1, 0), KillAt(2, 0))
+def test_run_killed_after_its_last_epoch_trains_no_more(attempt: Any, undisturbed: Any) -> None:
+    _, progress = attempt("undisturbed", KillAt(0, 0), KillAt(1, 0), KillAt(2, 0))
     assert len(progress.history) == NUM_EPOCHS
 
 
-def test_progress_of_another_run_is_not_used(attempt: Any) -> None:
-    attempt("shared", digest="one")
-    with pytest.raises(Killed):
-        attempt("shared", KillAt(0, 0), digest="two")
+def test_progress_of_another_run_is_not_used(attempt: Any, undisturbed: Any) -> None:
+    with pytest.raises(KillError):
+        attempt("undisturbed", KillAt(0, 0), digest="two")
 
 
 def test_best_epoch_is_kept(training_data: TrainingData, tmp_path: Path) -> None:
     options = TrainingOptions(learning_rate=0.3)
     keras.utils.set_random_seed(0)
     model = build_model(training_data.graph.feature_set, options)
-    progress = fit(model, training_data, FitPlan(20, 2, tmp_path / "logs"), Checkpoints(tmp_path / "checkpoints", "run"))
+    plan = FitPlan(20, 2, tmp_path / "logs")
+    progress = fit(model, training_data, plan, Checkpoints(tmp_path / "checkpoints", "run"))
     assert progress.best_epoch == len(progress.history) - 3 < 17
     loss = model.evaluate(training_data.validation(), steps=training_data.validation_steps, verbose=0)[0]
     assert loss == pytest.approx(min(progress.losses), abs=1e-6)

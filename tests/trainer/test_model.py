@@ -83,9 +83,7 @@ def test_equal_seeds_give_equal_weights() -> None:
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 
 
-@pytest.mark.parametrize(
-    ("task", "output", "units"), [("multiclass", "probabilities", 3), ("regression", "value", 1)]
-)
+@pytest.mark.parametrize(("task", "output", "units"), [("multiclass", "probabilities", 3), ("regression", "value", 1)])
 def test_head_follows_the_task(task: str, output: str, units: int) -> None:
     label = {"name": "y", "task": task, "classes": ["a", "b", "c"]}
     feature_set = FeatureSet.model_validate({**FEATURE_SET.model_dump(), "label": label})

@@ -93,10 +93,11 @@ def test_train_split_without_files_is_refused(flights: Any, fn_args: FnArgs, tmp
 
 
 def test_train_split_too_small_to_hold_out_is_refused(
-    flights: Any, fn_args: FnArgs, tmp_path: Path, write_tfrecords: Callable[..., Path], make_examples: Callable[..., Any]
+    flights: Any, fn_args: FnArgs, tmp_path: Path, write_tfrecords: Callable[..., Path], make_examples: Any
 ) -> None:
     args = fn_args(flights, "small")
-    args.train_files = [str(write_tfrecords(tmp_path / "small.gz", make_examples(5)))]
+    examples = make_examples(4, late=[1]) + make_examples(1, late=[0])
+    args.train_files = [str(write_tfrecords(tmp_path / "small.gz", examples))]
     with pytest.raises(DataError, match=r"too small to hold out one in 10.*num_examples=5"):
         run_fn(args)
 
@@ -122,7 +123,7 @@ def test_corrupted_base_model_is_refused(flights: Any, fn_args: FnArgs, base_mod
     content = bytearray((broken / TRAINING_FOLDER / KERAS_FILE).read_bytes())
     content[len(content) // 2] ^= 1
     (broken / TRAINING_FOLDER / KERAS_FILE).write_bytes(content)
-    with pytest.raises(TrainingError, match="corrupted or was exchanged. Expected digest"):
+    with pytest.raises(TrainingError, match=r"corrupted or was exchanged. Expected digest"):
         run_fn(args)
 
 

@@ -55,21 +55,19 @@ def test_label_is_not_needed_to_predict(served: Any, make_examples: Any) -> None
     with_label = tf.constant(make_examples(20))
     without = tf.constant(make_examples(20, late=None, outcome=None, delay=None))
     predict = served["serving_default"]
-    np.testing.assert_array_equal(
-        predict(examples=with_label)["probability"], predict(examples=without)["probability"]
-    )
+    np.testing.assert_array_equal(predict(examples=with_label)["probability"], predict(examples=without)["probability"])
 
 
 @pytest.mark.parametrize("wind", [float("nan"), float("inf"), -float("inf"), 3e38], ids=str)
 def test_absurd_numbers_predict_a_probability(served: Any, make_examples: Any, wind: float) -> None:
     predictions = served["serving_default"](examples=tf.constant(make_examples(5, wind=[wind])))["probability"]
-    assert np.all((predictions.numpy() > 0) & (predictions.numpy() < 1))
+    assert np.all((predictions.numpy() >= 0) & (predictions.numpy() <= 1))
 
 
 def test_unknown_categories_predict_a_probability(served: Any, make_examples: Any) -> None:
     examples = tf.constant(make_examples(5, carrier=["never seen"], tags=["a", "b", "c", "d", "e"]))
     predictions = served["serving_default"](examples=examples)["probability"].numpy()
-    assert np.all((predictions > 0) & (predictions < 1))
+    assert np.all((predictions >= 0) & (predictions <= 1))
 
 
 def _columns(rows: list[dict[str, list[Any]]]) -> dict[str, tf.Tensor]:

@@ -50,7 +50,7 @@ def test_damaged_file_is_named(
 
 
 def test_no_examples_are_refused(survey: Callable[..., int]) -> None:
-    with pytest.raises(DataError, match="The train split is empty.*0 in 2 files"):
+    with pytest.raises(DataError, match=r"The train split is empty.*0 in 2 files"):
         survey([], [])
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -24,7 +23,7 @@ FeatureSpec = dict[str, Any]
 class Transformed:
     """Analysed rows: the transformed columns, and the graph to transform others with."""
 
-    columns: dict[str, np.ndarray]
+    columns: dict[str, Any]
     output: tft.TFTransformOutput
 
 
@@ -52,7 +51,7 @@ def transform_rows(tmp_path: Path) -> Callable[[FeatureSet, FeatureSpec, Rows], 
     return run
 
 
-def apply_graph(output: tft.TFTransformOutput, spec: FeatureSpec, rows: Rows) -> dict[str, np.ndarray]:
+def apply_graph(output: tft.TFTransformOutput, spec: FeatureSpec, rows: Rows) -> dict[str, Any]:
     """Transform rows in process, by way of serialized examples, as the trainer does."""
     serialized = [tf.train.Example(features=_features(spec, row)).SerializeToString() for row in rows]
     parsed = tf.io.parse_example(serialized, spec)
