@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,58 @@ def test_pushed_model_is_the_one_that_was_trained_and_recorded(cycles):
     assert digest_of_folder(model / TRAINING_FOLDER) == champion.training_digest
     served = pipeline.config.serving_path / str(champion.version)
     assert digest_of_folder(served) == digest_of_folder(model / SERVING_FOLDER)
+
+
+@pytest.fixture
+def ask(cycles, tmp_path):
+    """Run a command on the pipeline as a user does; return its JSON and the packages that it loaded."""
+    config = tmp_path / "config.yaml"
+    config.write_text(cycles("local").pipeline.config.model_dump_json())
+    program = """
+import sys
+from cli.main import perennial
+perennial(standalone_mode=False)
+print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+
+    def ask(*arguments: str):
+        command = [sys.executable, "-c", program, *arguments, "--json", "--config", str(config)]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        return json.loads(result.stdout), set(result.stderr.split())
+
+    return ask
+
+
+def test_status_shows_the_cycles_without_tensorflow(cycles, ask):
+    status, loaded = ask("status")
+    assert status["champion"] == {"version": 3, "span": 4}
+    rows = {row["span"]: row for row in status["spans"]}
+    assert [rows[span]["state"] for span in (1, 2, 3, 4)] == ["trained", "pushed", "pushed", "pushed"]
+    gate = cycles("local").decisions[-1].gate
+    assert (
+        rows[4].items()
+        >= {
+            "version": 1,
+            "examples": cycles("local").pipeline.manifest(4).num_examples,
+            "candidate_auc": gate.candidate["auc"],
+            "champion_auc": gate.champion["auc"],
+            "pushed_version": 3,
+        }.items()
+    )
+    assert not loaded & {"tensorflow", "tfx", "keras"}
+
+
+def test_lineage_answers_both_questions_without_tensorflow(ask):
+    model, loaded = ask("lineage", "model", "champion")
+    assert [ref["span"] for ref in model["spans"]] == [1, 2, 3, 4]
+    for ingredient in ("transform_graph", "schema", "config", "code"):
+        assert len(model[ingredient]["digest"]) == 64
+    assert Path(model["transform_graph"]["uri"]).is_dir()
+    assert model["hyperparameters"]["batch_size"] == 128
+    assert not loaded & {"tensorflow", "tfx", "keras"}
+    span, _ = ask("lineage", "span", "2")
+    assert [(learner["version"], learner["direct"]) for learner in span["models"] if learner["version"]] == [
+        (1, True),
+        (2, False),
+        (3, False),
+    ]
