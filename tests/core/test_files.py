@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigError
+from core.files import folder_written_atomically, link_or_copy, path_inside, write_text_atomically
+
+
+def test_text_replaces_the_whole_file(tmp_path: Path):
+    path = tmp_path / "deep" / "a.json"
+    write_text_atomically(path, "first, and longer")
+    write_text_atomically(path, "second")
+    assert path.read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_text_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path: Path):
+    path = tmp_path / "a.json"
+    write_text_atomically(path, "first")
+    with pytest.raises(UnicodeEncodeError):
+        write_text_atomically(path, "\ud800")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_appears_whole(tmp_path: Path):
+    target = tmp_path / "span"
+    with folder_written_atomically(target) as folder:
+        (folder / "a").write_text("1")
+        assert not target.exists()
+    assert [file.name for file in target.iterdir()] == ["a"]
+
+
+def test_folder_of_a_failure_never_appears(tmp_path: Path):
+    def fail_midway() -> None:
+        with folder_written_atomically(tmp_path / "span") as folder:
+            (folder / "a").write_text("1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_midway()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_is_never_overwritten(tmp_path: Path):
+    (tmp_path / "span").mkdir()
+    (tmp_path / "span" / "old").write_text("1")
+    with pytest.raises(FileExistsError, match="never overwritten"), folder_written_atomically(tmp_path / "span"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["span"]
+    assert (tmp_path / "span" / "old").exists()
+
+
+def test_link_shares_the_file(tmp_path: Path):
+    source = tmp_path / "a"
+    source.write_text("1")
+    link_or_copy(source, tmp_path / "deep" / "b")
+    assert (tmp_path / "deep" / "b").samefile(source)
+
+
+@pytest.mark.parametrize("relative", ["../x", "/etc/passwd", "a/../../x", "link/x"])
+def test_path_cannot_leave_its_root(tmp_path: Path, relative: str):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match="leaves its root"):
+        path_inside(root, relative)
+
+
+def test_path_inside_is_joined(tmp_path: Path):
+    assert path_inside(tmp_path, "a/./b") == (tmp_path / "a" / "b").resolve()
