@@ -91,8 +91,8 @@ class TrainingData:
     def validation(self) -> tf.data.Dataset:
         """Return the batches of the held-out records, the same in the same order, without end.
 
-        Without end, because starting a stream costs about a second, much more than evaluating a small window; a pass is
-        `validation_steps` batches.
+        Without end, because Keras starts a stream of known length twice per pass, and a start costs about a second;
+        a pass is `validation_steps` batches.
         """
         return self._transformed(self._held_out().batch(self._validation_batch_size).repeat())
 
