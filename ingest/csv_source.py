@@ -12,6 +12,10 @@ from ingest.source_files import common_columns, describe_files, find_files
 from schemas.ingestion import CsvOptions
 
 
+# Arrow quotes the line that it cannot parse, however long.
+MAX_RENDERED_CHARACTERS = 300
+
+
 class CsvSource:
     """Reads one or more CSV files with a header, as text with missing cells.
 
@@ -61,5 +65,5 @@ class CsvSource:
 def _unreadable(file: Path, error: Exception) -> DataError:
     return DataError(
         f"CSV file {str(file)!r} cannot be read. Expected UTF-8 text, a header line and the same number of cells in "
-        f"every line; received {str(error)!r}. Repair the file."
+        f"every line; received {str(error)[:MAX_RENDERED_CHARACTERS]!r}. Repair the file."
     )

@@ -262,6 +262,9 @@ def _sentences(path: Path, tree: dict[str, Any], error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             near = did_you_mean(keys[-1], _known_keys(Config, [str(part) for part in problem["loc"][:-1]]))
             lines.append(f"{'.'.join(keys)}: unknown key.{near or ' Remove it.'}")
+        elif problem["type"] == "value_error":
+            # A sentence of one of our own validators, which says itself what was received.
+            lines.append(f"{'.'.join(keys) or 'config'}: {str(problem['ctx']['error']).rstrip('.')}.")
         else:
             received = "a URL" if keys == ["ledger"] else f"{problem['input']!r:.80}"
             lines.append(f"{'.'.join(keys) or 'config'}: {problem['msg']}; received {received}.")

@@ -13,6 +13,13 @@ from pipeline.config import Config
 from pipeline.decision import Decision, read_decision
 from schemas.ledger_records import ChampionRecord, SpanRecord
 
+# What stands for a model in the chart and the table, by task: TFMA's name, and a person's.
+HEADLINES = {
+    "binary": ("auc", "AUC"),
+    "multiclass": ("sparse_categorical_accuracy", "accuracy"),
+    "regression": ("mean_squared_error", "mean squared error"),
+}
+
 
 def write_pipeline_summary(config: Config, ledger: Ledger) -> None:
     """Write `summary.html` below the pipeline's root; spans that no run has touched are left out."""
@@ -29,6 +36,7 @@ def write_pipeline_summary(config: Config, ledger: Ledger) -> None:
             champion=_champion(champion, decisions.get(champion.run_id)) if champion else None,
             gate=last.gate if last else None,
             drift=last.drift if last else None,
+            metric=HEADLINES[config.label.task][1],
         ),
     )
 
@@ -40,16 +48,17 @@ def _latest_decisions(ledger: Ledger) -> dict[str, Decision]:
 
 def _point(config: Config, record: SpanRecord, decision: Decision | None) -> SpanPoint:
     # A span inside a cold start's window shares that run, but the run's scores are another span's.
-    is_own = decision is not None and decision.plan.span.span == record.span
+    own = decision if decision is not None and decision.plan.span.span == record.span else None
+    metric = HEADLINES[config.label.task][0]
     return SpanPoint(
         span=record.span,
         label=_label(config, record),
         state=record.state,
         num_examples=record.num_examples,
         drift=record.drift_verdict,
-        candidate=record.candidate_auc,
-        champion=record.champion_auc,
-        first=decision.first_model_auc if is_own and decision else None,
+        candidate=own.gate.candidate.get(metric) if own and own.gate else None,
+        champion=own.gate.champion.get(metric) if own and own.gate else None,
+        first=own.first_model_auc if own else None,
         pushed_version=record.pushed_version,
         seconds=record.seconds,
         reason=record.reason or "",

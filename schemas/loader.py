@@ -29,7 +29,7 @@ def load_schema(path: Path) -> schema_pb2.Schema:
     except OSError as error:
         raise SchemaError(
             f"Schema {str(path)!r} cannot be read: {error.strerror}. Expected a text-format "
-            "tensorflow.metadata.v0.Schema. Set the config's `schema` to a reviewed schema.pbtxt."
+            "tensorflow.metadata.v0.Schema. Set the config's `schema_file` to a reviewed schema.pbtxt."
         ) from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise SchemaError(
