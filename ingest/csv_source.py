@@ -11,7 +11,6 @@ from core.errors import DataError
 from ingest.source_files import common_columns, describe_files, find_files
 from schemas.ingestion import CsvOptions
 
-
 # Arrow quotes the line that it cannot parse, however long.
 MAX_RENDERED_CHARACTERS = 300
 
