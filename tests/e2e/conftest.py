@@ -52,7 +52,7 @@ features:
   wind_gust: {kind: numeric, missing_indicator: true}
 window: {cold_spans: 2, warm_spans: 1}
 training:
-  model: {kind: wide_deep, hidden_units: [8]}
+  model: {kind: dnn, hidden_units: [8]}
   batch_size: 128
   epochs_cold: 1
   epochs_warm: 1

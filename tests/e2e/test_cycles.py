@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from core.digests import digest_of_folder
+from pipeline.config import Config
 from pipeline.decision import read_decision
-from pipeline.plan import Skip
+from pipeline.plan import RunPlan, Skip
 from schemas.model_layout import SERVING_FOLDER, TRAINING_FOLDER
 
 pytestmark = pytest.mark.e2e
@@ -41,7 +42,15 @@ def test_decision_record_has_all_that_the_cycle_rested_on(cycles):
         ("code", "config", "schema", "data"), 64
     )
     assert 0 <= decision.first_model_auc <= 1
-    assert json.loads((folder / "config.json").read_text())["name"] == "small-flights"
+
+
+def test_run_can_be_repeated_from_what_it_left(cycles):
+    made = cycles("local")
+    decision = made.decisions[-1]
+    (run,) = (run for run in made.pipeline.ledger.runs() if run.run_id == decision.run_id)
+    assert RunPlan.model_validate_json(run.plan) == decision.plan
+    config = made.pipeline.config.runs_path / decision.run_id / "config.json"
+    assert Config.model_validate_json(config.read_text()) == made.pipeline.config
 
 
 def test_champion_descends_from_every_span_it_learned_from(cycles):
@@ -76,11 +85,14 @@ def test_span_that_is_done_is_not_trained_again(cycles):
 
 
 def test_pushed_model_is_the_one_that_was_trained_and_recorded(cycles):
-    pipeline = cycles("local").pipeline
+    pipeline, lineage = cycles("local").pipeline, cycles("local").champion_lineage()
     champion = pipeline.ledger.champion()
     model = Path(champion.model_uri)
     assert digest_of_folder(model) == champion.model_digest
     assert digest_of_folder(model / TRAINING_FOLDER) == champion.training_digest
+    assert lineage.digest == champion.model_digest
+    assert lineage.transform_graph.digest == digest_of_folder(Path(champion.transform_graph_uri))
+    assert lineage.config.digest == pipeline.config.digest
     served = pipeline.config.serving_path / str(champion.version)
     assert digest_of_folder(served) == digest_of_folder(model / SERVING_FOLDER)
 
