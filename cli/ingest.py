@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.console import make_console
 from cli.options import config_options, json_option
 from cli.quiet import quiet_libraries
 
@@ -26,7 +27,6 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
     Example:
       perennial ingest --config conf/flights.yaml --spans 1..14
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from cli.spans import parse_span_range
@@ -38,7 +38,7 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
 
     config = load_config(config_path, overrides)
     quiet_libraries()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=make_console(stderr=True), transient=True) as progress:
         bar = progress.add_task("reading the source", total=None)
         report = ingest_spans(
             config.ingest_options,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.console import make_console
 from cli.options import config_options, json_option
 from core.errors import ConfigError, LineageError
 
@@ -17,6 +18,8 @@ CHAMPION = "champion"
 NOT_RECORDED = "unknown: not recorded"
 # Enough of a digest to tell contents apart by eye; `--json` has all 64 digits.
 SHORT_DIGEST_CHARS = 12
+# Spans and base models that are named, the newest; `--json` has all.
+MAX_LISTED = 3
 
 
 @click.group(short_help="Show what made a model, or what learned from a span.")
@@ -105,8 +108,8 @@ def _version_of(config: "Config", version: str) -> int:
 
 def print_model(answer: "ModelLineage") -> None:
     """Print a model's origins, one line each."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
@@ -117,7 +120,7 @@ def print_model(answer: "ModelLineage") -> None:
         f"{answer.initialisation or NOT_RECORDED} start",
         "trained on": _spans_text([ref for ref in answer.spans if ref.direct]) or NOT_RECORDED,
         "inherited": _spans_text([ref for ref in answer.spans if not ref.direct]) or "nothing",
-        "base models": " <- ".join(map(_base_model_text, answer.base_models)) or "none",
+        "base models": _folded([_base_model_text(base) for base in answer.base_models], " <- ") or "none",
         "transform": _ingredient_text(answer.transform_graph),
         "schema": _ingredient_text(answer.reviewed_schema),
         "config": _short(answer.config.digest),
@@ -126,10 +129,10 @@ def print_model(answer: "ModelLineage") -> None:
         "evaluation": _evaluation_text(answer),
     }
     for name, text in rows.items():
-        grid.add_row(name, text)
+        grid.add_row(name, Text(text))
     for sentence in answer.unknown:
-        grid.add_row("unknown", sentence)
-    Console(highlight=False, markup=False).print(grid)
+        grid.add_row("unknown", Text(sentence))
+    make_console().print(grid)
 
 
 def print_span(answer: "SpanLineage") -> None:
@@ -158,7 +161,12 @@ def _short(digest: str | None) -> str:
 
 
 def _spans_text(refs: "list[LearnedSpan]") -> str:
-    return ", ".join(f"span {ref.span} v{ref.version} {_short(ref.digest)}" for ref in refs)
+    return _folded([f"span {ref.span} v{ref.version} {_short(ref.digest)}" for ref in reversed(refs)], ", ")
+
+
+def _folded(texts: list[str], separator: str) -> str:
+    more = [f"{len(texts) - MAX_LISTED} more"] if len(texts) > MAX_LISTED else []
+    return separator.join(texts[:MAX_LISTED] + more)
 
 
 def _ingredient_text(ingredient: "Ingredient") -> str:

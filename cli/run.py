@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.console import make_console
 from cli.options import config_options, json_option
 from cli.quiet import quiet_libraries
 from cli.spans import parse_span_range
@@ -49,8 +50,6 @@ def run(
     Example:
       perennial run --spans 8..14 --runner local
     """
-    from rich.console import Console
-
     from ledger.ledger import Ledger
     from pipeline.config import load_config
     from pipeline.controller import Controller
@@ -61,7 +60,7 @@ def run(
         raise ConfigError("Nothing says what to run. Expected exactly one of --span N, --spans A..B, --next.")
     config = load_config(config_path, overrides)
     quiet_libraries()
-    progress = _Progress(Console(stderr=True, highlight=False))
+    progress = _Progress(make_console(stderr=True))
     with Ledger.open(config.ledger_url, config.name) as ledger:
         controller = Controller(
             config, ledger, runner=runner or config.runner, on_plan=progress.on_plan, on_node=progress.on_node

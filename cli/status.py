@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.console import make_console
 from cli.options import config_options, json_option
 from schemas.base import Record
 from schemas.ledger_records import SpanState
@@ -103,12 +104,10 @@ def read_reasons(ledger: "Ledger") -> tuple[str, ...]:
 
 def print_status(pipeline: str, report: Status, reasons: tuple[str, ...]) -> None:
     """Print the table, the reasons below it, and the champion."""
-    from rich.console import Console
-
     if not report.spans:
         click.echo(f"Pipeline {pipeline} has no spans yet. Run `perennial ingest`, then `perennial run --next`.")
         return
-    Console(highlight=False).print(_table(report))
+    make_console().print(_table(report))
     for sentence in reasons:
         click.echo(sentence)
     champion = report.champion
@@ -120,7 +119,7 @@ def _table(report: Status) -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("span", justify="right")
     table.add_column("ver", justify="right")
     table.add_column("state")
@@ -147,7 +146,7 @@ def _table(report: Status) -> "Table":
         )
     if waiting := report.spans[len(shown) :]:
         count = sum(span.examples for span in waiting)
-        table.add_row("…", "", f"{len(waiting)} more arrived", f"{count:,}", style="dim")
+        table.add_row("…", "", f"{len(waiting)} more", f"{count:,}", style="dim")
     return table
 
 

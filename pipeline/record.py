@@ -1,6 +1,7 @@
 """What a DAG that ran to its end left behind, read back from ML Metadata and the artifacts it names."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from schemas.ledger_records import RunOutcome
 from schemas.model_layout import TRAINING_FOLDER
 from schemas.spans import MANIFEST_NAME, Manifest
 from schemas.verdicts import DRIFT_REPORT_FILE, DriftReport, Verdict
+from serving.prediction import Predictor
 from trainer.training_record import TRAINING_RECORD_FILE
 
 
@@ -121,6 +123,12 @@ def _read_training(trainer: NodeRun) -> dict[str, Any]:
     return report
 
 
+@lru_cache(maxsize=1)
+def _predictor(folder: Path) -> Predictor:
+    # A pushed version never changes, and loading its SavedModel would take seconds in every cycle.
+    return Predictor(folder)
+
+
 def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> float | None:
     """Score the first model ever pushed on the span's eval split, if the task has an AUC and the model is there."""
     folder = config.serving_path / str(version)
@@ -128,10 +136,8 @@ def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> floa
         return None
     from sklearn.metrics import roc_auc_score
 
-    from serving.prediction import Predictor
-
     span = plan.span.folder(config.spans_path)
     manifest = Manifest.model_validate_json((span / MANIFEST_NAME).read_text(encoding="utf-8"))
     files = [span / file.path for file in manifest.files["eval"]]
-    labels, scores = Predictor(folder).score_files(files, config.label.name)
+    labels, scores = _predictor(folder).score_files(files, config.label.name)
     return float(roc_auc_score(labels, scores)) if len(set(labels.tolist())) > 1 else None
