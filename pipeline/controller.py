@@ -13,6 +13,7 @@ from ledger.ledger import Ledger
 from pipeline.config import Config, RunnerName
 from pipeline.decision import Decision, write_decision
 from pipeline.plan import Knowledge, RunPlan, Skip, next_span, plan_run, planned_span
+from pipeline.preflight import check_config
 from pipeline.record import Outcome, read_outcome
 from pipeline.sources import digest_of_code
 from schemas.ingestion import TfRecordOptions
@@ -94,6 +95,7 @@ class Controller:
         ingest(self.config.ingest_options, self.config.spans_path, schema=load_schema(Path(self.config.schema_file)))
 
     def _run(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str) -> Decision:
+        check_config(self.config)
         decision = self._attempt(knowledge, ref, trigger=trigger, force_cold=None)
         if decision.outcome != "cold_start":
             return decision

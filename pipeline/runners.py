@@ -35,7 +35,7 @@ def run_pipeline(pipeline: Pipeline, run_id: str, *, span: int, runner: RunnerNa
         run_id: Name of its ML Metadata pipeline-run context.
         span: Span the run is for; named in errors.
         runner: Which of TFX's runners.
-        on_node: Called with a node's id when the node starts.
+        on_node: Called with a node's id when its executor starts; importers have none.
 
     Raises:
         PipelineError: of the class that the node raised, or NodeError; node and span are named in its text.
@@ -64,28 +64,30 @@ def _named(failure: _Failure, span: int) -> PipelineError:
 
 @contextmanager
 def _observed_launches(on_node: OnNode) -> Iterator[list[_Failure]]:
-    """Report each node as it starts, and keep the exception of the one that fails.
+    """Report each node whose executor starts, and keep the exception of the one that fails.
 
     Neither runner has a hook, but both launch every node through this one class of TFX. Beam would hand on an
-    exception's text only, without its type.
+    exception's text only, without its type. A node that its condition skips is launched too, but not executed.
     """
     failures: list[_Failure] = []
-    original = launcher.Launcher.launch
+    launch, run_executor = launcher.Launcher.launch, launcher.Launcher._run_executor
 
-    def launch(self: Any) -> Any:
-        node_id = self._pipeline_node.node_info.id
-        on_node(node_id)
+    def observed_launch(self: Any) -> Any:
         try:
-            return original(self)
+            return launch(self)
         except Exception as error:
-            failures.append(_Failure(node_id, error))
+            failures.append(_Failure(self._pipeline_node.node_info.id, error))
             raise
 
-    launcher.Launcher.launch = launch
+    def observed_executor(self: Any, execution_info: Any) -> Any:
+        on_node(self._pipeline_node.node_info.id)
+        return run_executor(self, execution_info)
+
+    launcher.Launcher.launch, launcher.Launcher._run_executor = observed_launch, observed_executor
     try:
         yield failures
     finally:
-        launcher.Launcher.launch = original
+        launcher.Launcher.launch, launcher.Launcher._run_executor = launch, run_executor
 
 
 @contextmanager
