@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from core.errors import ServingError
 from lineage.runs import NodeRun, node_runs
 from lineage.store import opened_store
 from pipeline.config import Config
@@ -70,16 +71,17 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
         (Path(nodes["Evaluator"].outputs["evaluation"].uri) / GATE_REPORT_FILE).read_text(encoding="utf-8")
     )
     push = _read_push(nodes["Pusher"])
+    first_auc, notes = _first_model_auc(config, plan, first_version or (push.version if push else None))
     return Outcome.model_validate(
         {
             **common,
             "word": "rejected" if push is None else "pushed",
-            "reasons": gate.reasons or _why_blessed(gate),
+            "reasons": (*(gate.reasons or _why_blessed(gate)), *notes),
             "gate": gate,
             "push": push,
             "model": _read_model(nodes, plan),
             "training": _read_training(nodes["Trainer"]),
-            "first_model_auc": _first_model_auc(config, plan, first_version or (push.version if push else None)),
+            "first_model_auc": first_auc,
         }
     )
 
@@ -129,15 +131,22 @@ def _predictor(folder: Path) -> Predictor:
     return Predictor(folder)
 
 
-def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> float | None:
-    """Score the first model ever pushed on the span's eval split, if the task has an AUC and the model is there."""
+def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> tuple[float | None, tuple[str, ...]]:
+    """Score the first model ever pushed on the span's eval split, if the task has an AUC and the model is there.
+
+    Returns:
+        The AUC or None, and why it could not be had. By now the candidate may be published: no failure may stop here.
+    """
     folder = config.serving_path / str(version)
     if config.label.task != "binary" or version is None or not folder.exists():
-        return None
+        return None, ()
     from sklearn.metrics import roc_auc_score
 
     span = plan.span.folder(config.spans_path)
     manifest = Manifest.model_validate_json((span / MANIFEST_NAME).read_text(encoding="utf-8"))
     files = [span / file.path for file in manifest.files["eval"]]
-    labels, scores = _predictor(folder).score_files(files, config.label.name)
-    return float(roc_auc_score(labels, scores)) if len(set(labels.tolist())) > 1 else None
+    try:
+        labels, scores = _predictor(folder).score_files(files, config.label.name)
+    except ServingError as error:
+        return None, (f"The first model could not be scored for comparison. {error}",)
+    return (float(roc_auc_score(labels, scores)) if len(set(labels.tolist())) > 1 else None), ()
