@@ -77,18 +77,20 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 
 def gain_sentence(spans: Sequence[SpanPoint], metric: str) -> str:
-    """Say what retraining was worth: the candidates' mean score against the frozen first model's."""
-    pairs = [
-        (point.candidate, point.first) for point in spans if point.candidate is not None and point.first is not None
-    ]
+    """Say what retraining was worth: the serving model's mean score before each cycle against the first model's.
+
+    The champion had not seen any of the span, as the first model has not. A candidate's own score would flatter: it
+    trained on other examples of the same span.
+    """
+    pairs = [(point.champion, point.first) for point in spans if point.champion is not None and point.first is not None]
     if not pairs:
         return "No span has been scored by both a retrained model and the first one yet."
-    candidate, first = mean(pair[0] for pair in pairs), mean(pair[1] for pair in pairs)
-    side = "more" if candidate >= first else "less"
+    champion, first = mean(pair[0] for pair in pairs), mean(pair[1] for pair in pairs)
+    side = "more" if champion >= first else "less"
     spans_word = "span" if len(pairs) == 1 else "spans"
     return (
-        f"Over {len(pairs)} {spans_word}, retrained candidates reached a mean {metric} of {candidate:.3f}: "
-        f"{abs(candidate - first):.3f} {side} than the first model, left as it was, at {first:.3f}."
+        f"Over {len(pairs)} {spans_word} that it had not seen yet, the serving model reached a mean {metric} of "
+        f"{champion:.3f}: {abs(champion - first):.3f} {side} than the first model, left as it was, at {first:.3f}."
     )
 
 

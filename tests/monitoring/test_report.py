@@ -115,12 +115,12 @@ def test_the_first_run_has_a_page_too(tmp_path: Path) -> None:
 
 
 def test_the_gain_compares_the_spans_that_have_both_scores() -> None:
-    points = [SpanPoint(0, "a", "done", candidate=0.8, first=0.7), SpanPoint(1, "b", "done", candidate=0.1)]
+    points = [SpanPoint(0, "a", "done", champion=0.8, first=0.7), SpanPoint(1, "b", "done", champion=0.1)]
     assert gain_sentence(points, "AUC") == (
-        "Over 1 span, retrained candidates reached a mean AUC of 0.800: "
+        "Over 1 span that it had not seen yet, the serving model reached a mean AUC of 0.800: "
         "0.100 more than the first model, left as it was, at 0.700."
     )
-    assert "0.100 less than" in gain_sentence([SpanPoint(0, "a", "done", candidate=0.6, first=0.7)], "AUC")
+    assert "0.100 less than" in gain_sentence([SpanPoint(0, "a", "done", champion=0.6, first=0.7)], "AUC")
     assert gain_sentence([], "AUC").startswith("No span has been scored")
 
 
