@@ -17,12 +17,12 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import example_gen_pb2, pusher_pb2
 
-from components.trainer import REQUEST_KEY
 from pipeline.config import Config
 from pipeline.evaluation import evaluation_config
 from pipeline.graph import BEAM_ARGS
+from schemas.features import FEATURE_SET_KEY
 from schemas.spans import SPLITS
-from schemas.training import TrainerRequest
+from schemas.training import REQUEST_KEY, TrainerRequest
 
 
 def vanilla_pipeline(config: Config, span_folder: Path, root: Path) -> Pipeline:
@@ -36,7 +36,7 @@ def vanilla_pipeline(config: Config, span_folder: Path, root: Path) -> Pipeline:
         examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
-        custom_config={"feature_set": config.feature_set.model_dump_json()},
+        custom_config={FEATURE_SET_KEY: config.feature_set.model_dump_json()},
     )
     request = TrainerRequest(
         feature_set=config.feature_set,

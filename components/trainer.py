@@ -12,7 +12,6 @@ from core.digests import digest_of_folder
 from schemas import provenance
 from schemas.model_layout import TRAINING_FOLDER
 
-REQUEST_KEY = "request"
 PROVENANCE_KEY = "provenance"
 
 

@@ -47,14 +47,14 @@ def bounded_finding(
         rest = f"within the lowest bound of {threshold:g}"
     else:
         rest = f"above the {verdict.word.replace('_', ' ')} bound of {threshold:g}"
-    return Finding(
-        feature=feature,
+    return plain_finding(
+        f"{fact}, {rest}.",
+        verdict,
         measure=measure,
         against=against,
+        feature=feature,
         value=value,
         threshold=threshold,
-        verdict=verdict.word,
-        sentence=f"{fact}, {rest}.",
     )
 
 

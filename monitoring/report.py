@@ -97,7 +97,7 @@ def gain_sentence(spans: Sequence[SpanPoint], metric: str) -> str:
 def shown_gate_rows(gate: GateReport | None) -> list[GateRow]:
     """Return the rows that decided or that are about the whole split, failures first."""
     rows = () if gate is None else gate.rows
-    decisive = [row for row in rows if not row.passed or row.slice == OVERALL or required_words(row)]
+    decisive = [row for row in rows if not row.passed or row.slice == OVERALL or row.is_bounded]
     return sorted(decisive, key=lambda row: (row.passed, row.slice != OVERALL))
 
 

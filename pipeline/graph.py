@@ -18,16 +18,16 @@ from components.drift_gate import DriftGate
 from components.evaluator import Evaluator
 from components.example_gen import ExampleGen
 from components.pusher import Pusher
-from components.trainer import PROVENANCE_KEY, REQUEST_KEY, Trainer
+from components.trainer import PROVENANCE_KEY, Trainer
 from pipeline.config import Config
 from pipeline.evaluation import evaluation_config
 from pipeline.plan import RunPlan
 from schemas import provenance
-from schemas.features import FeatureSet
+from schemas.features import FEATURE_SET_KEY, FeatureSet
 from schemas.loader import feature_types, load_schema
 from schemas.provenance import encode_spans
 from schemas.spans import SpanRef
-from schemas.training import TrainerRequest
+from schemas.training import REQUEST_KEY, TrainerRequest
 from schemas.verdicts import Verdict
 
 # Exact distances and new values need every token of a feature in the statistics; TFDV keeps 1,000 by default.
@@ -154,7 +154,7 @@ def _transform(config: Config, examples: BaseChannel, schema: BaseChannel) -> Tr
         examples=examples,
         schema=schema,
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
-        custom_config={"feature_set": config.feature_set.model_dump_json()},
+        custom_config={FEATURE_SET_KEY: config.feature_set.model_dump_json()},
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train"]),
         # The Trainer maps the graph over raw examples, so nothing transformed is stored; TFDV ran already.
         materialize=False,

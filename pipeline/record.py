@@ -87,7 +87,7 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
 
 
 def _why_blessed(gate: GateReport) -> tuple[str, ...]:
-    bounded = [row for row in gate.rows if row.lower_bound or row.upper_bound or row.change_bound]
+    bounded = [row for row in gate.rows if row.is_bounded]
     overall = [row.sentence for row in bounded if row.slice == OVERALL]
     return (*overall, f"All {len(bounded)} bounded values of the gate hold.")
 

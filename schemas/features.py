@@ -6,6 +6,9 @@ from pydantic import Field
 
 from schemas.base import Record
 
+# Key of Transform's custom config under which the feature set stands, as JSON.
+FEATURE_SET_KEY = "feature_set"
+
 
 class NumericFeature(Record):
     """A number, z-scored; a missing value becomes the mean and, if asked, sets an indicator input.

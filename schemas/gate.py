@@ -30,6 +30,11 @@ class GateRow(Record):
     passed: bool
     sentence: str
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether anything is required of the row; a bound of 0 is one."""
+        return any(bound is not None for bound in (self.lower_bound, self.upper_bound, self.change_bound))
+
 
 class GateReport(Record):
     """The gate's table and its verdict.

@@ -7,6 +7,9 @@ from pydantic import Field
 from schemas.base import Record
 from schemas.features import FeatureSet
 
+# Key of the Trainer's custom config under which its request stands, as JSON.
+REQUEST_KEY = "request"
+
 
 class ModelOptions(Record):
     """Architecture of the model.

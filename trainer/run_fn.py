@@ -9,7 +9,7 @@ import keras
 from core.digests import digest_of_json
 from core.errors import TrainingError
 from schemas.model_layout import TRAINING_FOLDER
-from schemas.training import TrainerRequest
+from schemas.training import REQUEST_KEY, TrainerRequest
 from trainer.checkpoint import Checkpoints
 from trainer.export import write_serving_folder, write_training_folder
 from trainer.fit import FitPlan, fit
@@ -19,8 +19,6 @@ from trainer.survey import count_examples
 from trainer.training_record import TrainingRecord
 from trainer.transform_graph import TransformGraph
 from trainer.warm_start import carry_over
-
-REQUEST_KEY = "request"
 
 
 def run_fn(fn_args: Any) -> None:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from core.errors import SchemaError, UserCodeError, did_you_mean
 from core.functions import load_function
 from schemas.features import (
+    FEATURE_SET_KEY,
     BucketizedFeature,
     CyclicFeature,
     FeatureSet,
@@ -18,8 +19,6 @@ from schemas.transformed import DenseInput, model_inputs
 from transform.features import bucketized_inputs, cyclic_inputs, hashed_inputs, numeric_inputs, vocabulary_inputs
 from transform.labels import label_output
 from transform.raw_tensors import RawTensor
-
-FEATURE_SET_KEY = "feature_set"
 
 
 def preprocessing_fn(inputs: dict[str, RawTensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
