@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Column, DateTime, Float, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import JSON, Column, DateTime, Float, Integer, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -57,6 +57,8 @@ spans = Table(
     Column("champion_auc", Float),
     Column("pushed_version", Integer),
     Column("statistics_uri", Text),
+    Column("replay_uri", Text),
+    Column("prequential", JSON(none_as_null=True)),
     Column("seconds", Float),
     Column("run_id", String(_MAX_NAME_CHARS)),
     Column("reason", Text),
@@ -96,7 +98,8 @@ models = Table(
     Column("transform_graph_uri", Text, nullable=False),
     Column("transform_span", Integer, nullable=False),
     Column("statistics_uri", Text, nullable=False),
-    Column("model_shape", String(_DIGEST_CHARS), nullable=False),
+    Column("model_shape", Text, nullable=False),
+    Column("line_length", Integer, nullable=False),
     Column("base_version", Integer),
     Column("pushed_at", UtcDateTime, nullable=False),
 )

@@ -13,22 +13,15 @@ from core.errors import ConfigError, did_you_mean
 from schemas.base import Record
 from schemas.drift import DriftOptions
 from schemas.features import FeatureSet, FeatureSpec, LabelSpec
+from schemas.gate import TASK_METRICS, GateOptions
 from schemas.ingestion import IngestOptions
+from schemas.replay import ReplayOptions
 from schemas.training import TrainingOptions
 
 MAX_RENDERED_ERRORS = 10
 
 LEDGER_FROM_ENVIRONMENT = "env:"
 RunnerName = Literal["local", "beam"]
-MetricName = Literal[
-    "auc", "binary_crossentropy", "calibration", "accuracy", "sparse_categorical_accuracy",
-    "sparse_categorical_crossentropy", "mean_squared_error", "mean_absolute_error", "example_count",
-]  # fmt: skip
-TASK_METRICS: dict[str, tuple[MetricName, ...]] = {
-    "binary": ("auc", "binary_crossentropy", "calibration", "accuracy", "mean_squared_error", "example_count"),
-    "multiclass": ("sparse_categorical_accuracy", "sparse_categorical_crossentropy", "example_count"),
-    "regression": ("mean_squared_error", "mean_absolute_error", "calibration", "example_count"),
-}
 
 
 class WindowOptions(Record):
@@ -37,51 +30,18 @@ class WindowOptions(Record):
     Attributes:
         cold_spans: Spans in the window of a cold start, the newest last.
         warm_spans: Spans in the window of a warm start.
-        refresh_every_spans: Analyse the transform graph anew after this many spans; None: only on a cold start.
+        refresh_every_spans: Analyse the transform graph anew, over the newest `cold_spans` spans, after this many spans;
+            None: only on a cold start. A warm start goes through a refresh without a change of what it predicts.
+        shadow_every_spans: Retrain a shadow model in full, cold, over the newest `shadow_spans` spans, after this many
+            spans since the last cold start; it serves if it wins at the same gate. None: never.
+        shadow_spans: Spans in the window of a shadow model.
     """
 
     cold_spans: int = Field(default=8, ge=1)
     warm_spans: int = Field(default=1, ge=1)
     refresh_every_spans: int | None = Field(default=None, ge=1)
-
-
-class MetricBound(Record):
-    """What the gate asks of one metric on one set of slices.
-
-    Attributes:
-        metric: TFMA metric name, one that the label's task has.
-        minimum: Lowest acceptable value; None: any.
-        maximum: Highest acceptable value; None: any.
-        max_loss: How much worse than the champion's the value may be, in the metric's own unit; None: not compared.
-        slices: Slice by these columns; empty: over all examples.
-    """
-
-    metric: MetricName
-    minimum: float | None = None
-    maximum: float | None = None
-    max_loss: float | None = Field(default=None, ge=0)
-    slices: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _can_be_compared(self) -> "MetricBound":
-        if self.max_loss is not None and self.metric in ("calibration", "example_count"):
-            raise ValueError(f"max_loss has no meaning for {self.metric}, which is neither better high nor low")
-        return self
-
-
-class GateOptions(Record):
-    """The Evaluator's slices and bounds. At least one absolute bound: without a champion nothing else decides."""
-
-    slices: tuple[tuple[str, ...], ...] = ()
-    bounds: tuple[MetricBound, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _has_an_absolute_bound(self) -> "GateOptions":
-        if not any(bound.minimum is not None or bound.maximum is not None for bound in self.bounds):
-            raise ValueError(
-                "expected at least one bound with a minimum or a maximum, since a first model has no champion"
-            )
-        return self
+    shadow_every_spans: int | None = Field(default=None, ge=1)
+    shadow_spans: int = Field(default=26, ge=1)
 
 
 class Config(Record):
@@ -106,6 +66,7 @@ class Config(Record):
     window: WindowOptions = WindowOptions()
     drift: DriftOptions = DriftOptions()
     training: TrainingOptions = TrainingOptions()
+    replay: ReplayOptions = ReplayOptions()
     gate: GateOptions
     ledger: str = ""
     serving_folder: str = ""

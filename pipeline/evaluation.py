@@ -2,8 +2,8 @@
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipeline.config import GateOptions, MetricBound
 from schemas.features import LabelSpec
+from schemas.gate import GateOptions, MetricBound
 from schemas.model_layout import PROBABILITIES_OUTPUT, PROBABILITY_OUTPUT, SERVING_SIGNATURE, VALUE_OUTPUT
 
 # TFMA's own names for the two.
@@ -21,7 +21,6 @@ CLASS_NAMES = {
     "mean_absolute_error": "MeanAbsoluteError",
     "example_count": "ExampleCount",
 }
-HIGHER_IS_BETTER = frozenset({"auc", "accuracy", "sparse_categorical_accuracy"})
 METRICS = {
     "binary": ("auc", "binary_crossentropy", "calibration", "example_count"),
     "multiclass": ("sparse_categorical_accuracy", "sparse_categorical_crossentropy", "example_count"),
@@ -30,12 +29,15 @@ METRICS = {
 
 
 def evaluation_config(label: LabelSpec, gate: GateOptions, *, has_champion: bool) -> config_pb2.EvalConfig:
-    """Return TFMA's config: the task's metrics overall and by slice, absolute bounds, change bounds."""
+    """Return TFMA's config: the task's metrics overall and by slice, and absolute bounds.
+
+    What is asked against the champion is judged with its uncertainty by `monitoring.gate`, not by TFMA.
+    """
     model = config_pb2.ModelSpec(
         signature_name=SERVING_SIGNATURE, label_key=label.name, prediction_key=OUTPUTS[label.task]
     )
     names = dict.fromkeys((*METRICS[label.task], *(bound.metric for bound in gate.bounds)))
-    metrics = [_metric(name, [b for b in gate.bounds if b.metric == name], has_champion=has_champion) for name in names]
+    metrics = [_metric(name, [b for b in gate.bounds if b.metric == name]) for name in names]
     models = [model]
     if has_champion:
         model.name = CANDIDATE
@@ -53,10 +55,10 @@ def evaluation_config(label: LabelSpec, gate: GateOptions, *, has_champion: bool
     )
 
 
-def _metric(name: str, bounds: list[MetricBound], *, has_champion: bool) -> config_pb2.MetricConfig:
+def _metric(name: str, bounds: list[MetricBound]) -> config_pb2.MetricConfig:
     config = config_pb2.MetricConfig(class_name=CLASS_NAMES[name])
     for bound in bounds:
-        threshold = _threshold(bound, has_champion=has_champion)
+        threshold = _threshold(bound)
         # A bound of the whole split must say so: TFMA holds `config.threshold` against every slice.
         slicing = config_pb2.SlicingSpec(feature_keys=list(bound.slices))
         config.per_slice_thresholds.append(
@@ -65,18 +67,10 @@ def _metric(name: str, bounds: list[MetricBound], *, has_champion: bool) -> conf
     return config
 
 
-def _threshold(bound: MetricBound, *, has_champion: bool) -> config_pb2.MetricThreshold:
+def _threshold(bound: MetricBound) -> config_pb2.MetricThreshold:
     threshold = config_pb2.MetricThreshold()
     if bound.minimum is not None:
         threshold.value_threshold.lower_bound.value = bound.minimum
     if bound.maximum is not None:
         threshold.value_threshold.upper_bound.value = bound.maximum
-    if bound.max_loss is not None and has_champion:
-        is_higher_better = bound.metric in HIGHER_IS_BETTER
-        threshold.change_threshold.absolute.value = -bound.max_loss if is_higher_better else bound.max_loss
-        threshold.change_threshold.direction = (
-            config_pb2.MetricDirection.HIGHER_IS_BETTER
-            if is_higher_better
-            else config_pb2.MetricDirection.LOWER_IS_BETTER
-        )
     return threshold

@@ -3,7 +3,7 @@
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
-__all__ = ["DriftVerdict", "standard_artifacts"]
+__all__ = ["DriftVerdict", "GateVerdict", "PrequentialScore", "ReplayBuffer", "standard_artifacts"]
 
 
 class DriftVerdict(Artifact):
@@ -14,3 +14,32 @@ class DriftVerdict(Artifact):
     """
 
     TYPE_NAME = "DriftVerdict"
+
+
+class ReplayBuffer(Artifact):
+    """A fixed number of past examples.
+
+    On disk: `{uri}/` + the paths in `schemas.replay`.
+    Custom property `spans`: the spans it has examples of, encoded by `schemas.provenance.encode_spans`;
+    `membership`: a `schemas.replay.Membership` as JSON.
+    """
+
+    TYPE_NAME = "ReplayBuffer"
+
+
+class PrequentialScore(Artifact):
+    """The champion's score on a span before anything trained on it.
+
+    On disk: `{uri}/prequential.json`, a `schemas.scores.PrequentialScore`.
+    """
+
+    TYPE_NAME = "PrequentialScore"
+
+
+class GateVerdict(Artifact):
+    """What the gate measured and decided.
+
+    On disk: `{uri}/gate.json`, a `schemas.gate.GateReport`.
+    """
+
+    TYPE_NAME = "GateVerdict"

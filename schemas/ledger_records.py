@@ -21,6 +21,8 @@ class SpanOutcome(Record):
         champion_auc: AUC of the champion of that time, on the same examples.
         pushed_version: Version that serving knows the model by.
         statistics_uri: Statistics of this span alone, which the next span's drift is measured against.
+        replay_uri: The replay buffer after this span.
+        prequential: The champion's metrics on the whole span before anything trained on it.
         seconds: Wall time of the run, in seconds.
         reason: One sentence for a reader of the status table.
     """
@@ -32,6 +34,8 @@ class SpanOutcome(Record):
     champion_auc: float | None = None
     pushed_version: int | None = None
     statistics_uri: str | None = None
+    replay_uri: str | None = None
+    prequential: dict[str, float] | None = None
     seconds: float | None = None
     reason: str | None = None
 
@@ -88,7 +92,8 @@ class ModelRecord(Record):
         training_digest: Digest of its `Format-Training` folder, which a warm start checks.
         transform_span: Span at whose cold start the transform graph was analysed; tells when a refresh is due.
         statistics_uri: Statistics of the data it was trained on: the reference for drift.
-        model_shape: Digest of features, label and model options; weights fit only models of the same shape.
+        model_shape: A `schemas.training.ModelShape` as JSON, by which a plan tells whether weights can be carried over.
+        line_length: Warm starts since the line's cold start.
         base_version: Version of the model it started from; None for a cold start.
     """
 
@@ -103,6 +108,7 @@ class ModelRecord(Record):
     transform_span: int
     statistics_uri: str
     model_shape: str
+    line_length: int = 0
     base_version: int | None = None
     pushed_at: AwareDatetime
 

@@ -10,6 +10,7 @@ EXAMPLES_TYPE = "Examples"
 MODEL_TYPE = "Model"
 PUSHED_MODEL_TYPE = "PushedModel"
 EVALUATION_TYPE = "ModelEvaluation"
+REPLAY_BUFFER_TYPE = "ReplayBuffer"
 BLESSING_TYPE = "ModelBlessing"
 
 # Keys of channels, as TFX's standard components name them in events.
@@ -21,9 +22,13 @@ MODEL_KEY = "model"
 EVALUATION_KEY = "evaluation"
 BLESSING_KEY = "blessing"
 PUSHED_MODEL_KEY = "pushed_model"
+REPLAY_KEY = "replay"
 
-# On Examples: the spans inside, see `encode_spans`.
+# On Examples and ReplayBuffer: the spans inside, see `encode_spans`.
 EXAMPLES_SPANS = "spans"
+
+# On ReplayBuffer: a `schemas.replay.Membership` as JSON.
+REPLAY_MEMBERSHIP = "membership"
 
 # On Model: strings, written by the Trainer; digests are 64 hexadecimal digits.
 MODEL_DIGEST = "digest"  # of the whole Model artifact
@@ -34,7 +39,10 @@ SCHEMA_DIGEST = "schema_digest"
 CONFIG_DIGEST = "config_digest"
 CODE_DIGEST = "code_digest"
 HYPERPARAMETERS = "hyperparameters"  # a JSON object
-INITIALISATION = "initialisation"  # `cold` or `warm`
+INITIALISATION = "initialisation"  # `cold`, `warm` or `shrink_perturb`: what was done, also where `auto` was asked
+INITIALISATION_WHY = "initialisation_why"  # a sentence; absent unless a probe chose
+REGULARISATION = "regularisation"  # a JSON object of the terms that held the model near its base
+REPLAY_RATIO = "replay_ratio"  # past examples per new example, as text
 RUN_ID = "run_id"
 
 # On ModelEvaluation: a JSON object of overall metrics by name.
