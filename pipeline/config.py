@@ -30,8 +30,8 @@ class WindowOptions(Record):
     Attributes:
         cold_spans: Spans in the window of a cold start, the newest last.
         warm_spans: Spans in the window of a warm start.
-        refresh_every_spans: Analyse the transform graph anew, over the newest `cold_spans` spans, after this many spans;
-            None: only on a cold start. A warm start goes through a refresh without a change of what it predicts.
+        refresh_every_spans: Analyse the transform graph anew, over the newest `cold_spans` spans, after this many spans
+            (None: only on a cold start). A warm start goes through a refresh without a change of what it predicts.
         shadow_every_spans: Retrain a shadow model in full, cold, over the newest `shadow_spans` spans, after this many
             spans since the last cold start; it serves if it wins at the same gate. None: never.
         shadow_spans: Spans in the window of a shadow model.

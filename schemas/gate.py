@@ -1,4 +1,4 @@
-"""What the gate asks of a candidate, and what it measured, in the form that the decision record and the summary show."""
+"""What the gate asks of a candidate and what it measured, in the form that decision record and summary show."""
 
 from typing import Literal
 
