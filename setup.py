@@ -66,6 +66,9 @@ DEV = [
     "types-PyYAML",
 ]
 
+# Only `make continual` needs these. The oldest River is for compat's NumPy 1.26 and pandas 1.5.
+BENCH = ["matplotlib>=3.8,<4", "river>=0.19,<1"]
+
 setup(
     name="perennial",
     version="0.1.0",
@@ -78,6 +81,6 @@ setup(
     package_dir={"": "."},
     package_data={"": ["*.jinja", "*.pbtxt", "*.yaml", "py.typed"]},
     install_requires=RUNTIME,
-    extras_require={"dev": DEV},
+    extras_require={"bench": BENCH, "dev": DEV},
     entry_points={"console_scripts": ["perennial = cli.main:main"]},
 )
