@@ -35,8 +35,9 @@ def compile_lock(root: Path, stack: StackName, arguments: list[str]) -> int:
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )
     environ = uv_environment(parse_pip_config(listing.stdout), os.environ)
-    sources = ["setup.py", f"requirements/{stack}.in", "--extra", "dev", "--extra", "bench", "--output-file", f"requirements/{stack}.lock"]
-    command = [".venv/uv/bin/uv", "pip", "compile", *sources, *TARGETS[stack], *PLAIN, *arguments]
+    sources = ["setup.py", f"requirements/{stack}.in", "--extra", "dev", "--extra", "bench"]
+    into = ["--output-file", f"requirements/{stack}.lock"]
+    command = [".venv/uv/bin/uv", "pip", "compile", *sources, *into, *TARGETS[stack], *PLAIN, *arguments]
     return subprocess.run(command, cwd=root, env=environ, check=False).returncode
 
 
