@@ -117,14 +117,16 @@ def print_model(answer: "ModelLineage") -> None:
     rows = {
         "model": f"{_model_name(answer.version)}  {_short(answer.digest)}  {answer.uri}",
         "made": f"{answer.created_at:%Y-%m-%d %H:%M} UTC by run {answer.run_id or NOT_RECORDED}, "
-        f"{answer.initialisation or NOT_RECORDED} start",
+        f"{answer.initialisation or NOT_RECORDED} start" + (f". {why}" if (why := answer.initialisation_why) else ""),
         "trained on": _spans_text([ref for ref in answer.spans if ref.direct]) or NOT_RECORDED,
+        "replayed": _replay_text(answer),
         "inherited": _spans_text([ref for ref in answer.spans if not ref.direct]) or "nothing",
         "base models": _folded([_base_model_text(base) for base in answer.base_models], " <- ") or "none",
         "transform": _ingredient_text(answer.transform_graph),
         "schema": _ingredient_text(answer.reviewed_schema),
         "config": _short(answer.config.digest),
         "code": _short(answer.code.digest),
+        "held near base": json.dumps(answer.regularisation) if answer.regularisation else "no",
         "training": json.dumps(answer.hyperparameters) if answer.hyperparameters else NOT_RECORDED,
         "evaluation": _evaluation_text(answer),
     }
@@ -162,6 +164,14 @@ def _short(digest: str | None) -> str:
 
 def _spans_text(refs: "list[LearnedSpan]") -> str:
     return _folded([f"span {ref.span} v{ref.version} {_short(ref.digest)}" for ref in reversed(refs)], ", ")
+
+
+def _replay_text(answer: "ModelLineage") -> str:
+    if answer.replay is None:
+        return "nothing"
+    texts = [f"span {ref.partition('-')[0]} ({count:,})" for ref, count in answer.replay.members.items()]
+    ratio = NOT_RECORDED if answer.replay.ratio is None else f"{answer.replay.ratio:g}"
+    return f"{ratio} past examples per new one, from {_folded(texts, ', ')}"
 
 
 def _folded(texts: list[str], separator: str) -> str:

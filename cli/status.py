@@ -9,12 +9,15 @@ import click
 from cli.console import make_console
 from cli.options import config_options, json_option
 from schemas.base import Record
+from schemas.gate import HEADLINE_METRIC
 from schemas.ledger_records import SpanState
+from schemas.scores import PrequentialSummary, prequential_history
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ledger.ledger import Ledger
+    from pipeline.config import Config
 
 # The table folds the spans that only wait after this many; `--json` has all.
 MAX_WAITING_ROWS = 3
@@ -29,7 +32,7 @@ class ChampionStatus(Record):
 
 
 class SpanStatus(Record):
-    """One row of the table; `seconds` is the wall time of the span's run."""
+    """One row of the table; `seconds` is the wall time of the span's run, `prequential` all metrics of that score."""
 
     span: int
     version: int
@@ -38,15 +41,22 @@ class SpanStatus(Record):
     drift_verdict: str | None
     candidate_auc: float | None
     champion_auc: float | None
+    prequential: dict[str, float] | None
     pushed_version: int | None
     seconds: float | None
 
 
 class Status(Record):
-    """What `perennial status --json` prints."""
+    """What `perennial status --json` prints.
+
+    Attributes:
+        champion: None before the first push.
+        prequential: Where the champions' scores on spans that nothing had trained on yet stand; None before the first.
+    """
 
     champion: ChampionStatus | None = None
     spans: tuple[SpanStatus, ...] = ()
+    prequential: PrequentialSummary | None = None
 
 
 @click.command(short_help="Show what became of every span, and the champion.")
@@ -67,17 +77,22 @@ def status(config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None
     report, reasons = Status(), tuple[str, ...]()
     if Ledger.exists(config.ledger_url):
         with Ledger.open(config.ledger_url, config.name) as ledger:
-            report, reasons = read_status(ledger), read_reasons(ledger)
+            report, reasons = read_status(ledger, config), read_reasons(ledger)
     if as_json:
         click.echo(json.dumps(report.model_dump(mode="json"), indent=1))
     else:
-        print_status(config.name, report, reasons)
+        print_status(config, report, reasons)
 
 
-def read_status(ledger: "Ledger") -> Status:
-    """Return the champion and all spans as the table shows them."""
+def read_status(ledger: "Ledger", config: "Config") -> Status:
+    """Return the champion, all spans as the table shows them, and where the prequential scores stand."""
+    from monitoring.prequential import summarise
+
     champion = ledger.champion()
+    history = prequential_history(ledger.spans())
+    metric = HEADLINE_METRIC[config.label.task]
     return Status(
+        prequential=summarise(history, config.gate.prequential, metric) if history else None,
         champion=ChampionStatus(version=champion.version, span=champion.span) if champion else None,
         spans=tuple(
             SpanStatus(
@@ -102,20 +117,22 @@ def read_reasons(ledger: "Ledger") -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def print_status(pipeline: str, report: Status, reasons: tuple[str, ...]) -> None:
-    """Print the table, the reasons below it, and the champion."""
+def print_status(config: "Config", report: Status, reasons: tuple[str, ...]) -> None:
+    """Print the table, the reasons below it, the champion and its prequential scores."""
     if not report.spans:
-        click.echo(f"Pipeline {pipeline} has no spans yet. Run `perennial ingest`, then `perennial run --next`.")
+        click.echo(f"Pipeline {config.name} has no spans yet. Run `perennial ingest`, then `perennial run --next`.")
         return
-    make_console().print(_table(report))
+    make_console().print(_table(report, HEADLINE_METRIC[config.label.task]))
     for sentence in reasons:
         click.echo(sentence)
     champion = report.champion
     serving = f"version {champion.version}, trained for span {champion.span}" if champion else "none yet"
     click.echo(f"champion: {serving}")
+    if report.prequential is not None:
+        click.echo(f"before training on each span: {report.prequential.sentence}")
 
 
-def _table(report: Status) -> "Table":
+def _table(report: Status, metric: str) -> "Table":
     from rich import box
     from rich.table import Table
 
@@ -127,6 +144,7 @@ def _table(report: Status) -> "Table":
     table.add_column("drift")
     table.add_column("AUC", justify="right")
     table.add_column("champion", justify="right")
+    table.add_column("before", justify="right")
     table.add_column("pushed", justify="right")
     table.add_column("seconds", justify="right")
     last_touched = max((index for index, span in enumerate(report.spans) if span.state != "arrived"), default=-1)
@@ -140,6 +158,7 @@ def _table(report: Status) -> "Table":
             span.drift_verdict or "",
             _number(span.candidate_auc, 4),
             _number(span.champion_auc, 4),
+            _number((span.prequential or {}).get(metric), 4),
             "" if span.pushed_version is None else str(span.pushed_version),
             _number(span.seconds, 1),
             style=STATE_COLOURS.get(span.state),

@@ -55,7 +55,7 @@ class ModelNode:
 
     Attributes:
         training: The Trainer's execution; None for a model that was only ever imported.
-        evaluation: The last Evaluator execution that had it as its candidate.
+        evaluation: The last Gate execution that had it as its candidate.
         version: Version it was pushed as; None if it never was.
     """
 
@@ -76,8 +76,9 @@ class ModelNode:
 
     @cached_property
     def spans(self) -> tuple[SpanRef, ...] | None:
-        """Spans it trained on itself; None if that was not recorded, or not for all of its input."""
-        examples = self.training.inputs.get(provenance.EXAMPLES_KEY, ()) if self.training else ()
+        """Spans it trained on itself, replayed ones included; None if that was not recorded for all of its input."""
+        inputs = self.training.inputs if self.training else {}
+        examples = (*inputs.get(provenance.EXAMPLES_KEY, ()), *inputs.get(provenance.REPLAY_KEY, ()))
         try:
             refs = {ref for artifact in examples for ref in provenance.decode_spans(artifact.text(_SPANS) or "")}
         except ValueError:
@@ -85,8 +86,16 @@ class ModelNode:
         return tuple(sorted(refs, key=lambda ref: (ref.span, ref.version, ref.digest))) or None
 
     @property
+    def replay_membership(self) -> str | None:
+        """How many examples of which span were in the replay buffer it trained on, as JSON; None without replay."""
+        replay = self.training.input(provenance.REPLAY_KEY) if self.training else None
+        return replay.text(provenance.REPLAY_MEMBERSHIP) if replay else None
+
+    @property
     def is_warm_started(self) -> bool:
-        """Whether the Trainer recorded that it started from another model."""
+        """Whether it started from another model; one whose probe chose a cold start only looked at its base."""
+        if self.artifact.text(provenance.INITIALISATION) == "cold":
+            return False
         read = self.training is not None and self.training.input(provenance.BASE_MODEL_KEY) is not None
         return read or self.artifact.text(provenance.BASE_MODEL_DIGEST) is not None
 
@@ -107,6 +116,8 @@ class ModelGraph:
 
     def base_of(self, model: ModelNode) -> ModelNode | None:
         """Return the model that this one started from; None after a cold start, or where it cannot be found."""
+        if not model.is_warm_started:
+            return None
         base = model.training.input(provenance.BASE_MODEL_KEY) if model.training else None
         node = self.models.get(base.uri) if base else None
         if node is not None and node.training is not None:
@@ -146,7 +157,7 @@ def build_graph(models: Iterable[Artifact], executions: Iterable[Execution]) -> 
         pushed = execution.output(provenance.PUSHED_MODEL_KEY)
         if made and execution.inputs:
             training[made.uri] = execution
-        if candidate and execution.output(provenance.EVALUATION_KEY):
+        if candidate and execution.output(provenance.GATE_REPORT_KEY):
             evaluation[candidate.uri] = execution
         if candidate and pushed and pushed.properties.get(provenance.PUSHED) == 1:
             version[candidate.uri] = pushed.properties[provenance.PUSHED_VERSION]

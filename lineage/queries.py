@@ -6,8 +6,18 @@ from typing import Any
 
 from core.errors import LineageError
 from lineage.graph import ModelGraph, ModelNode
-from lineage.records import BaseModelRef, Evaluation, Ingredient, LearnedSpan, Learner, ModelLineage, SpanLineage
+from lineage.records import (
+    BaseModelRef,
+    Evaluation,
+    Ingredient,
+    LearnedSpan,
+    Learner,
+    ModelLineage,
+    Replay,
+    SpanLineage,
+)
 from schemas import provenance
+from schemas.replay import Membership
 from schemas.spans import SpanRef
 
 
@@ -38,6 +48,9 @@ def model_lineage(graph: ModelGraph, model: ModelNode) -> ModelLineage:
         run_id=text(provenance.RUN_ID),
         created_at=model.artifact.created_at,
         initialisation=text(provenance.INITIALISATION),
+        initialisation_why=text(provenance.INITIALISATION_WHY),
+        regularisation=_json_object(text(provenance.REGULARISATION)),
+        replay=_replay(model),
         spans=_learned_spans(model, ancestors),
         base_models=tuple(_base_model_ref(node) for node in ancestors),
         transform_graph=_ingredient(model, provenance.TRANSFORM_GRAPH_KEY, provenance.TRANSFORM_GRAPH_DIGEST),
@@ -109,7 +122,7 @@ def _ingredient(model: ModelNode, key: str, digest_name: str) -> Ingredient:
 
 
 def _evaluation(model: ModelNode) -> Evaluation | None:
-    measured = model.evaluation.output(provenance.EVALUATION_KEY) if model.evaluation else None
+    measured = model.evaluation.output(provenance.GATE_REPORT_KEY) if model.evaluation else None
     if measured is None or model.evaluation is None:
         return None
     blessing = model.evaluation.output(provenance.BLESSING_KEY)
@@ -123,6 +136,14 @@ def _evaluation(model: ModelNode) -> Evaluation | None:
         },
         blessed=None if blessed is None else blessed == 1,
     )
+
+
+def _replay(model: ModelNode) -> Replay | None:
+    if model.replay_membership is None:
+        return None
+    membership = Membership.model_validate_json(model.replay_membership)
+    ratio = model.artifact.text(provenance.REPLAY_RATIO)
+    return Replay(ratio=float(ratio) if ratio else None, members=membership.members.get("train", {}))
 
 
 def _json_object(text: str | None) -> dict[str, Any]:

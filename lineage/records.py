@@ -39,7 +39,7 @@ class Evaluation(Record):
     """What the gate measured and said.
 
     Attributes:
-        uri: TFMA's output.
+        uri: The gate's report.
         metrics: Overall metrics by name.
         blessed: Whether the gate let it pass; None if that was not recorded.
     """
@@ -47,6 +47,18 @@ class Evaluation(Record):
     uri: str
     metrics: dict[str, float]
     blessed: bool | None
+
+
+class Replay(Record):
+    """Past examples that a model was trained on again.
+
+    Attributes:
+        ratio: Past examples per new one; None if that was not recorded.
+        members: How many examples of which span were in the buffer, by `span-version`.
+    """
+
+    ratio: float | None
+    members: dict[str, int]
 
 
 class ModelLineage(Record):
@@ -57,7 +69,10 @@ class ModelLineage(Record):
         spans: Every span it learned from, oldest first.
         base_models: Models it descends from by warm starts, nearest first.
         hyperparameters: Training options as the Trainer received them.
-        initialisation: `cold` or `warm`.
+        initialisation: `cold`, `warm` or `shrink_perturb`.
+        initialisation_why: Why, where a probe chose it.
+        regularisation: Strengths of the terms that held it near its base, those that were on.
+        replay: None if it was trained without a replay buffer.
         unknown: One sentence for each thing that ML Metadata does not say.
     """
 
@@ -67,6 +82,9 @@ class ModelLineage(Record):
     run_id: str | None
     created_at: AwareDatetime
     initialisation: str | None
+    initialisation_why: str | None
+    regularisation: dict[str, Any]
+    replay: Replay | None
     spans: tuple[LearnedSpan, ...]
     base_models: tuple[BaseModelRef, ...]
     transform_graph: Ingredient

@@ -12,7 +12,7 @@ from ingest.manifests import SpanListing, list_spans
 from ledger.ledger import Ledger
 from pipeline.config import Config, RunnerName
 from pipeline.decision import Decision, write_decision
-from pipeline.plan import Knowledge, RunPlan, Skip, next_span, plan_run, planned_span
+from pipeline.plan import Knowledge, Request, RunPlan, Skip, next_span, plan_run, planned_span, shadow_is_due
 from pipeline.preflight import check_config
 from pipeline.record import Outcome, read_outcome
 from pipeline.sources import digest_of_code
@@ -20,8 +20,10 @@ from schemas.ingestion import TfRecordOptions
 from schemas.ledger_records import ModelRecord, RunOutcome, RunStart, SpanOutcome
 from schemas.loader import load_schema
 from schemas.spans import SpanRef
+from schemas.training import ModelShape
 from schemas.verdicts import Verdict
 
+SHADOW_TRIGGER = "shadow"
 OnNode = Callable[[str], None]
 OnPlan = Callable[[RunPlan], None]
 
@@ -75,18 +77,20 @@ class Controller:
                 "Run `perennial ingest` first."
             )
         self._ledger.register_spans({manifest.ref: manifest.num_examples for manifest in listing.manifests})
-        shape = {
-            "features": self.config.feature_set.model_dump(mode="json"),
-            "model": self.config.training.model.model_dump(mode="json"),
-        }
         latest = {ref.span: ref for ref in listing.refs}
         return Knowledge(
             spans=tuple(latest.values()),
             unusable=_unusable_spans(listing, latest),
             records=tuple(self._ledger.spans()),
             champion=self._ledger.champion(),
-            model_shape=digest_of_json(shape),
+            shape=ModelShape(feature_set=self.config.feature_set, model=self.config.training.model),
+            last_full_training_span=self._last_full_training_span(),
         )
+
+    def _last_full_training_span(self) -> int | None:
+        cold = [model.span for model in self._ledger.models() if model.base_version is None]
+        shadows = [run.span for run in self._ledger.runs() if run.trigger == SHADOW_TRIGGER]
+        return max(cold + shadows, default=None)
 
     def _adopt_new_spans(self) -> None:
         """Resolve the patterns of a folder of TFRecord spans: what somebody else writes needs no `ingest` of ours."""
@@ -96,24 +100,34 @@ class Controller:
 
     def _run(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str) -> Decision:
         check_config(self.config)
-        decision = self._attempt(knowledge, ref, trigger=trigger, force_cold=None)
-        if decision.outcome != "cold_start":
-            return decision
-        findings = [] if decision.drift is None else decision.drift.findings
-        reasons = [f.sentence for f in findings if f.verdict == Verdict.COLD_START.word]
-        return self._attempt(knowledge, ref, trigger="drift", force_cold=" ".join(reasons) or "drift")
+        decision = self._attempt(knowledge, ref, trigger=trigger)
+        if decision.outcome == "cold_start":
+            findings = [] if decision.drift is None else decision.drift.findings
+            reasons = [f.sentence for f in findings if f.verdict == Verdict.COLD_START.word]
+            decision = self._attempt(knowledge, ref, trigger="drift", force_cold=" ".join(reasons) or "drift")
+        return self._with_shadow(decision, ref)
 
-    def _attempt(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str, force_cold: str | None) -> Decision:
+    def _with_shadow(self, decision: Decision, ref: SpanRef) -> Decision:
+        """Train the shadow model after the cycle of `ref`, if it is due, and put its decision inside the cycle's."""
+        knowledge = self._read_knowledge()
+        if decision.outcome == "blocked" or not shadow_is_due(knowledge, ref.span, self.config.window):
+            return decision
+        age_spans = ref.span - (knowledge.last_full_training_span or 0)
+        why = f"the last full training was {age_spans} spans ago; this one is a shadow model."
+        shadow = self._attempt(knowledge, ref, trigger=SHADOW_TRIGGER, force_cold=why)
+        return decision.model_copy(update={"shadow": shadow})
+
+    def _attempt(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str, force_cold: str | None = None) -> Decision:
         started_at = datetime.now(UTC)
-        plan = plan_run(
-            knowledge,
-            ref,
-            self.config.window,
+        request = Request(
+            span=ref,
             trigger=trigger,
             now=started_at,
             push_version=self._ledger.reserve_version(),
             force_cold=force_cold,
+            is_shadow=trigger == SHADOW_TRIGGER,
         )
+        plan = plan_run(knowledge, request, self.config.window, initialisation=self.config.training.initialisation)
         folder = self.config.runs_path / plan.run_id
         write_text_atomically(folder / "config.json", self.config.model_dump_json(indent=1))
         self._ledger.start_run(
@@ -162,6 +176,7 @@ class Controller:
             drift=outcome.drift,
             gate=outcome.gate,
             training=outcome.training,
+            prequential=outcome.prequential,
             push=push,
             first_model_auc=outcome.first_model_auc,
             seconds={**outcome.seconds, "total": round(seconds, 2)},
@@ -172,9 +187,10 @@ class Controller:
         return decision
 
     def _finish(self, plan: RunPlan, outcome: Outcome, decision: Decision, path: Path) -> None:
-        if outcome.word != "cold_start":
+        # A shadow model is trained for a span that has its own outcome already.
+        if outcome.word != "cold_start" and not plan.is_shadow:
             self._ledger.finish_span(plan.span, self._span_outcome(plan, outcome, decision))
-        if outcome.gate is not None:
+        if outcome.gate is not None and not plan.is_shadow:
             reason = f"in the window of span {plan.span.span}"
             self._ledger.finish_history(plan.window[:-1], run_id=plan.run_id, reason=reason)
         self._ledger.finish_run(plan.run_id, outcome.word, decision_path=str(path))
@@ -190,12 +206,17 @@ class Controller:
                 "pushed_version": decision.push.version if decision.push else None,
                 "seconds": decision.seconds["total"],
                 "statistics_uri": outcome.statistics_uri,
+                "replay_uri": outcome.replay_uri,
+                "prequential": outcome.prequential.metrics if outcome.prequential else None,
                 "reason": outcome.reasons[0] if outcome.reasons else None,
             }
         )
 
     def _model_record(self, knowledge: Knowledge, plan: RunPlan, outcome: Outcome) -> ModelRecord:
-        champion = plan.champion if plan.initialisation == "warm" else None
+        # What a frozen transform graph was analysed on stays the reference of its line.
+        champion = plan.champion if not plan.analysis_window else None
+        is_cold = (outcome.training or {}).get("initialisation") == "cold"
+        base = None if is_cold else plan.champion
         return ModelRecord.model_validate(
             {
                 **(outcome.model or {}),
@@ -203,11 +224,11 @@ class Controller:
                 "run_id": plan.run_id,
                 "span": plan.span.span,
                 "span_version": plan.span.version,
-                # A warm start keeps its line's transform graph, and with it what that graph was analysed on.
                 "statistics_uri": champion.statistics_uri if champion else outcome.window_statistics_uri,
                 "transform_span": champion.transform_span if champion else plan.span.span,
-                "model_shape": knowledge.model_shape,
-                "base_version": champion.version if champion else None,
+                "model_shape": knowledge.shape.model_dump_json(),
+                "line_length": 0 if base is None else plan.line_length,
+                "base_version": base.version if base else None,
                 "pushed_at": datetime.now(UTC),
             }
         )

@@ -9,6 +9,7 @@ from pipeline.plan import RunPlan
 from schemas.base import Record
 from schemas.gate import GateReport
 from schemas.ledger_records import RunOutcome
+from schemas.scores import PrequentialScore
 from schemas.verdicts import DriftReport
 
 DECISION_NAME = "decision.json"
@@ -37,9 +38,12 @@ class Decision(Record):
         drift: Every finding about the span; None if the run failed before.
         gate: The gate's table; None if nothing was trained.
         training: What the Trainer wrote about itself: epochs, steps, losses.
+        prequential: The champion's score on the whole span before anything trained on it; None where it had seen it.
         first_model_auc: AUC of the first model ever pushed on this eval split: what never retraining would give.
         seconds: Wall seconds by node, and `total`.
         digests: Of `code`, `config`, `schema` and `data` (the planned window).
+        shadow: What became of the shadow model trained after the cycle; None where none was due, and in the cycle's
+            file, since the shadow's run has a file of its own.
         error: Headline and text of the failure.
     """
 
@@ -53,10 +57,12 @@ class Decision(Record):
     drift: DriftReport | None = None
     gate: GateReport | None = None
     training: dict[str, Any] | None = None
+    prequential: PrequentialScore | None = None
     push: Push | None = None
     first_model_auc: float | None = None
     seconds: dict[str, float]
     digests: dict[str, str]
+    shadow: "Decision | None" = None
     error: str | None = None
 
 

@@ -58,6 +58,8 @@ def evaluation_config(label: LabelSpec, gate: GateOptions, *, has_champion: bool
 def _metric(name: str, bounds: list[MetricBound]) -> config_pb2.MetricConfig:
     config = config_pb2.MetricConfig(class_name=CLASS_NAMES[name])
     for bound in bounds:
+        if bound.minimum is None and bound.maximum is None:
+            continue
         threshold = _threshold(bound)
         # A bound of the whole split must say so: TFMA holds `config.threshold` against every slice.
         slicing = config_pb2.SlicingSpec(feature_keys=list(bound.slices))

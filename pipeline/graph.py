@@ -1,10 +1,11 @@
 """The TFX DAG of one plan. It holds no resolver: all that the plan chose enters as parameters and importers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import tensorflow_data_validation as tfdv
-from tfx.components import ExampleValidator, StatisticsGen, Transform
+from tfx.components import Evaluator, ExampleValidator, StatisticsGen
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.experimental.conditionals.conditional import Cond
@@ -15,14 +16,18 @@ from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import ExampleStatistics, Model, TransformGraph
 
 from components.drift_gate import DriftGate
-from components.evaluator import Evaluator
 from components.example_gen import ExampleGen
+from components.gate import Gate
+from components.prequential import Prequential
 from components.pusher import Pusher
+from components.replay_gen import ReplayGen
 from components.trainer import PROVENANCE_KEY, Trainer
+from components.transform import Transform
 from pipeline.config import Config
 from pipeline.evaluation import evaluation_config
 from pipeline.plan import RunPlan
 from schemas import provenance
+from schemas.artifacts import ReplayBuffer
 from schemas.features import FEATURE_SET_KEY, FeatureSet
 from schemas.loader import feature_types, load_schema
 from schemas.provenance import encode_spans
@@ -55,7 +60,7 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
     """
     examples = _example_gen(config, (plan.span,), "ExampleGen")
     schema = ImportSchemaGen(schema_file=str(Path(config.schema_file).absolute()))
-    statistics = _statistics_gen(examples, schema.outputs["schema"], "StatisticsGen")
+    statistics = _statistics_gen(examples.outputs["examples"], schema.outputs["schema"], "StatisticsGen")
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"])
     importers = _importers(plan)
     gate = DriftGate(
@@ -73,50 +78,66 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
     limit = Verdict.BLOCK if plan.initialisation == "cold" else Verdict.COLD_START
     verdict = gate.outputs["verdict"].future()[0].custom_property(provenance.DRIFT_VERDICT)
     with Cond(verdict < int(limit)):
-        guarded = _training_nodes(config, plan, examples, schema.outputs["schema"], importers, code_digest)
+        windows = _Windows(config, plan, examples)
+        imported = {role: importer.outputs["result"] for role, importer in importers.items()}
+        guarded = _training_nodes(config, plan, windows, schema.outputs["schema"], imported, code_digest)
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.artifacts_path),
-        components=[examples, statistics, schema, validator, *importers.values(), gate, *guarded],
+        components=[examples, statistics, schema, validator, *importers.values(), gate, *windows.nodes, *guarded],
         metadata_connection_config=metadata.sqlite_metadata_connection_config(str(config.metadata_path)),
         enable_cache=False,
         beam_pipeline_args=BEAM_ARGS,
     )
 
 
+class _Windows:
+    """The Examples of the plan's windows, each made by one node however many nodes read it.
+
+    Attributes:
+        nodes: The nodes that make windows of more than the span itself.
+    """
+
+    def __init__(self, config: Config, plan: RunPlan, span_examples: Any) -> None:
+        self.nodes: list[Any] = []
+        self._config = config
+        self._made = {(plan.span,): span_examples}
+
+    def examples(self, spans: tuple[SpanRef, ...], node_id: str) -> BaseChannel:
+        """Return the examples of `spans`; the node is named by the first that asks."""
+        if spans not in self._made:
+            self._made[spans] = _example_gen(self._config, spans, node_id)
+            self.nodes.append(self._made[spans])
+        return self._made[spans].outputs["examples"]
+
+
 def _training_nodes(
     config: Config,
     plan: RunPlan,
-    examples: Any,
+    windows: _Windows,
     schema: BaseChannel,
-    importers: dict[str, Importer],
+    imported: dict[str, BaseChannel],
     code_digest: str,
 ) -> list[Any]:
-    nodes: list[Any] = []
-    window = examples
-    if plan.window != (plan.span,):
-        window = _example_gen(config, plan.window, "WindowExampleGen")
-        nodes.append(window)
-    if "transform_graph" in importers:
-        transform_graph = importers["transform_graph"].outputs["result"]
-    else:
-        if window is not examples:
-            # The reference of later spans: what the new transform graph was analysed on.
-            nodes.append(_statistics_gen(window, schema, "WindowStatisticsGen"))
-        transform = _transform(config, window.outputs["examples"], schema)
-        nodes.append(transform)
-        transform_graph = transform.outputs["transform_graph"]
+    span_examples = windows.examples((plan.span,), "ExampleGen")
+    examples = windows.examples(plan.window, "WindowExampleGen")
+    nodes, score = _before_training(config, plan, span_examples, examples, imported)
+    transform_graph = imported.get("transform_graph")
+    if transform_graph is None:
+        analysis_nodes, transform_graph = _analysis_nodes(config, plan, windows, schema, imported)
+        nodes += analysis_nodes
     trainer = Trainer(
         run_fn="trainer.run_fn.run_fn",
-        examples=window.outputs["examples"],
+        examples=examples,
         transform_graph=transform_graph,
         schema=schema,
-        base_model=importers["base_model"].outputs["result"] if "base_model" in importers else None,
+        base_model=imported.get("base_model"),
+        replay=imported.get("replay") if _is_replayed(config, plan) else None,
         custom_config=_trainer_config(config, plan, code_digest),
     )
-    champion = importers["champion"].outputs["result"] if "champion" in importers else None
+    champion = imported.get("champion")
     evaluator = Evaluator(
-        examples=examples.outputs["examples"],
+        examples=span_examples,
         model=trainer.outputs["model"],
         baseline_model=champion,
         schema=schema,
@@ -124,13 +145,65 @@ def _training_nodes(
         # Where TFX looks for `custom_extractors`.
         module_path="pipeline.class_labels" if config.label.task == "multiclass" else None,
     )
+    gate = Gate(
+        evaluation=evaluator.outputs["evaluation"],
+        model=trainer.outputs["model"],
+        examples=span_examples,
+        options=config.gate.model_dump_json(),
+        label=config.label.model_dump_json(),
+        prequential_history=json.dumps([earlier.model_dump() for earlier in plan.prequential_history]),
+        is_warm=int(plan.initialisation != "cold"),
+        **{role: imported[role] for role in ("champion", "replay") if role in imported},
+        **({"prequential": score} if score else {}),
+    )
     pusher = Pusher(
         model=trainer.outputs["model"],
-        blessing=evaluator.outputs["blessing"],
+        blessing=gate.outputs["blessing"],
         destination=str(config.serving_path),
         version=plan.push_version,
     )
-    return [*nodes, trainer, evaluator, pusher]
+    return [*nodes, trainer, evaluator, gate, pusher]
+
+
+def _before_training(
+    config: Config,
+    plan: RunPlan,
+    span_examples: BaseChannel,
+    window_examples: BaseChannel,
+    imported: dict[str, BaseChannel],
+) -> tuple[list[Any], BaseChannel | None]:
+    """Return the nodes that use a span's examples as they come: its score by the champion, and the replay buffer."""
+    nodes: list[Any] = []
+    score = None
+    label = config.label.model_dump_json()
+    if plan.is_prequential:
+        prequential = Prequential(examples=span_examples, champion=imported["champion"], label=label)
+        nodes.append(prequential)
+        score = prequential.outputs["score"]
+    # A shadow model's spans were offered to the buffer by the cycles before it.
+    if (config.replay.train_examples or config.replay.eval_examples) and not plan.is_shadow:
+        previous = {"previous": imported["replay"]} if "replay" in imported else {}
+        options = config.replay.model_dump_json()
+        seed = config.training.seed
+        nodes.append(ReplayGen(examples=window_examples, options=options, label=label, seed=seed, **previous))
+    return nodes, score
+
+
+def _analysis_nodes(
+    config: Config, plan: RunPlan, windows: _Windows, schema: BaseChannel, imported: dict[str, BaseChannel]
+) -> tuple[list[Any], BaseChannel]:
+    """Return what makes a new transform graph, and the graph; with a base model the graph grows from the base's."""
+    nodes: list[Any] = []
+    examples = windows.examples(plan.analysis_window, "AnalysisExampleGen")
+    if plan.analysis_window != (plan.span,):
+        # The reference of later spans: what the new transform graph was analysed on.
+        nodes.append(_statistics_gen(examples, schema, "WindowStatisticsGen"))
+    transform = _transform(config, examples, schema, imported.get("base_model"))
+    return [*nodes, transform], transform.outputs["transform_graph"]
+
+
+def _is_replayed(config: Config, plan: RunPlan) -> bool:
+    return plan.initialisation != "cold" and config.training.replay_ratio > 0
 
 
 def _raw_feature_set(config: Config) -> FeatureSet:
@@ -144,15 +217,16 @@ def _example_gen(config: Config, spans: tuple[SpanRef, ...], node_id: str) -> An
     return ExampleGen(spans_root=str(config.spans_path), spans=encode_spans(spans)).with_id(node_id)
 
 
-def _statistics_gen(examples: Any, schema: BaseChannel, node_id: str) -> StatisticsGen:
+def _statistics_gen(examples: BaseChannel, schema: BaseChannel, node_id: str) -> StatisticsGen:
     options = tfdv.StatsOptions(num_rank_histogram_buckets=RANK_HISTOGRAM_BUCKETS)
-    return StatisticsGen(examples=examples.outputs["examples"], schema=schema, stats_options=options).with_id(node_id)
+    return StatisticsGen(examples=examples, schema=schema, stats_options=options).with_id(node_id)
 
 
-def _transform(config: Config, examples: BaseChannel, schema: BaseChannel) -> Transform:
+def _transform(config: Config, examples: BaseChannel, schema: BaseChannel, base_model: BaseChannel | None) -> Transform:
     return Transform(
         examples=examples,
         schema=schema,
+        base_model=base_model,
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         custom_config={FEATURE_SET_KEY: config.feature_set.model_dump_json()},
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train"]),
@@ -169,6 +243,7 @@ def _trainer_config(config: Config, plan: RunPlan, code_digest: str) -> dict[str
         options=config.training,
         initialisation=plan.initialisation,
         base_model_digest=plan.champion.training_digest if plan.base_model_uri and plan.champion else None,
+        line_length=plan.line_length,
         checkpoint_dir=str(config.root_path / "checkpoints" / plan.digest[:16]),
     )
     return {
@@ -177,7 +252,6 @@ def _trainer_config(config: Config, plan: RunPlan, code_digest: str) -> dict[str
             provenance.RUN_ID: plan.run_id,
             provenance.CONFIG_DIGEST: config.digest,
             provenance.CODE_DIGEST: code_digest,
-            provenance.INITIALISATION: plan.initialisation,
             provenance.HYPERPARAMETERS: config.training.model_dump_json(),
         },
     }
@@ -191,6 +265,7 @@ def _importers(plan: RunPlan) -> dict[str, Importer]:
         "transform_graph": (plan.transform_graph_uri, TransformGraph),
         "base_model": (plan.base_model_uri, Model),
         "champion": (plan.champion.model_uri if plan.champion else None, Model),
+        "replay": (plan.replay_uri, ReplayBuffer),
     }
     return {
         role: Importer(source_uri=uri, artifact_type=kind).with_id(role.replace("_", "-") + "-importer")

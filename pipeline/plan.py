@@ -1,14 +1,19 @@
 """What a cycle will read, and why: a pure function of what is known before it starts. Nothing is read or written."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+
+from pydantic import ValidationError
 
 from core.digests import digest_of_json
 from core.errors import DataError
 from pipeline.config import WindowOptions
 from schemas.base import Record
+from schemas.carry_over import reason_against
 from schemas.ledger_records import ChampionRecord, SpanRecord
+from schemas.scores import PrequentialScore, prequential_history
 from schemas.spans import SpanRef
+from schemas.training import Initialisation, ModelShape
 
 # States in which a span needs nothing more. A blocked span waits for a corrected version, which has its own digest.
 DONE_STATES = frozenset({"trained", "pushed", "rejected", "blocked"})
@@ -20,10 +25,17 @@ class RunPlan(Record):
     Attributes:
         run_id: Name of the run, of its folder and of its ML Metadata context.
         window: Spans that the candidate trains on, oldest first; the last is `span`.
+        initialisation: How the Trainer starts; `auto` lets it find out. All but `cold` have a base model.
         base_model_uri: Model artifact that a warm start starts from.
-        transform_graph_uri: The frozen transform graph; None: analyse a new one from the window ("refresh").
+        line_length: Warm starts since the line's cold start, this one included; 0 for a cold start.
+        transform_graph_uri: The frozen transform graph; None: analyse a new one from `analysis_window`.
+        analysis_window: Spans that a new transform graph is analysed on, oldest first; empty with a frozen one.
         previous_statistics_uri: Statistics of the last usable span before this one.
         reference_statistics_uri: Statistics of the data that the champion's line was cold-started on.
+        replay_uri: The replay buffer as the last cycle left it.
+        prequential_history: The champions' scores on earlier spans, oldest first.
+        is_prequential: The champion is scored on this span first; false where it has seen a version of it.
+        is_shadow: This is a full retrain beside the champion; the span itself is done already.
         push_version: The version that a blessed candidate will get.
         why: One sentence per decision.
     """
@@ -32,12 +44,18 @@ class RunPlan(Record):
     trigger: str
     span: SpanRef
     window: tuple[SpanRef, ...]
-    initialisation: Literal["cold", "warm"]
+    initialisation: Initialisation
     champion: ChampionRecord | None
     base_model_uri: str | None
+    line_length: int
     transform_graph_uri: str | None
+    analysis_window: tuple[SpanRef, ...]
     previous_statistics_uri: str | None
     reference_statistics_uri: str | None
+    replay_uri: str | None
+    prequential_history: tuple[PrequentialScore, ...]
+    is_prequential: bool
+    is_shadow: bool
     push_version: int
     why: tuple[str, ...]
 
@@ -62,14 +80,16 @@ class Knowledge(Record):
         unusable: Why a span's folder cannot be used, by span.
         records: The ledger's rows.
         champion: The model that serves.
-        model_shape: Digest of features, label and model options; only models of the same shape share weights.
+        shape: Features, label and model options of the config, which decide whether weights can be carried over.
+        last_full_training_span: Newest span of the last cold start or shadow model; None before the first.
     """
 
     spans: tuple[SpanRef, ...]
     unusable: dict[int, str] = {}
     records: tuple[SpanRecord, ...]
     champion: ChampionRecord | None
-    model_shape: str
+    shape: ModelShape
+    last_full_training_span: int | None = None
 
     def record(self, ref: SpanRef) -> SpanRecord | None:
         """Return the ledger's row of exactly this content."""
@@ -125,63 +145,125 @@ def planned_span(knowledge: Knowledge, span: int) -> SpanRef | Skip:
     return ref
 
 
-def plan_run(
-    knowledge: Knowledge,
-    ref: SpanRef,
-    window: WindowOptions,
-    *,
-    trigger: str,
-    now: datetime,
-    push_version: int,
-    force_cold: str | None = None,
-) -> RunPlan:
-    """Decide what the cycle for `ref` reads.
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a plan, beside what is known.
 
-    Args:
-        knowledge: What spans folder and ledger say now.
-        ref: The span to work on.
-        window: The policy on windows and refreshes.
-        trigger: What asked for the run, e.g. `manual` or `next`.
+    Attributes:
+        span: The span to work on.
+        trigger: What asked for the run, e.g. `manual`, `next`, `drift` or `shadow`.
         now: Time of the decision; names the run.
         push_version: Version reserved for a blessed candidate.
         force_cold: Why this run must start cold whatever the policy says, e.g. drift; None: the policy decides.
+        is_shadow: Retrain in full beside the champion.
     """
-    champion = knowledge.champion
-    cold_because = force_cold or _reason_for_cold(knowledge, ref, window)
+
+    span: SpanRef
+    trigger: str
+    now: datetime
+    push_version: int
+    force_cold: str | None = None
+    is_shadow: bool = False
+
+
+def plan_run(
+    knowledge: Knowledge, request: Request, window: WindowOptions, *, initialisation: Initialisation = "warm"
+) -> RunPlan:
+    """Decide what the cycle of a span reads.
+
+    Args:
+        knowledge: What spans folder and ledger say now.
+        request: What is asked.
+        window: The policy on windows and refreshes.
+        initialisation: How the config wants a run to start that has a base model.
+    """
+    ref, champion = request.span, knowledge.champion
+    cold_because = request.force_cold or _reason_for_cold(knowledge, ref, window, initialisation)
     base = champion if cold_because is None else None
-    chosen = _window(knowledge, ref, window.cold_spans if base is None else window.warm_spans)
+    refresh_because = None if base is None else _reason_for_refresh(knowledge, base, ref, window)
+    num_cold_spans = window.shadow_spans if request.is_shadow else window.cold_spans
+    chosen = _window(knowledge, ref, num_cold_spans if base is None else window.warm_spans)
     if base is None:
-        start = f"Cold start with a new transform graph: {cold_because}"
+        analysed, start = chosen, f"Cold start with a new transform graph: {cold_because}"
+    elif refresh_because is not None:
+        analysed = _window(knowledge, ref, window.cold_spans)
+        start = f"{_words(initialisation)} from champion version {base.version}, with a refreshed transform graph: "
+        start += f"{refresh_because}"
     else:
-        start = f"Warm start from champion version {base.version}, with its transform graph."
+        analysed = ()
+        start = f"{_words(initialisation)} from champion version {base.version}, with its transform graph."
     return RunPlan(
-        run_id=f"{now:%Y%m%dT%H%M%S%f}-span-{ref.span:06d}-v{ref.version}",
-        trigger=trigger,
+        run_id=f"{request.now:%Y%m%dT%H%M%S%f}-span-{ref.span:06d}-v{ref.version}",
+        trigger=request.trigger,
         span=ref,
         window=chosen,
-        initialisation="cold" if base is None else "warm",
+        initialisation="cold" if base is None else initialisation,
         champion=champion,
         base_model_uri=base.model_uri if base else None,
-        transform_graph_uri=base.transform_graph_uri if base else None,
+        line_length=base.line_length + 1 if base else 0,
+        transform_graph_uri=base.transform_graph_uri if base and not analysed else None,
+        analysis_window=analysed,
         previous_statistics_uri=_previous_statistics(knowledge, ref),
         reference_statistics_uri=champion.statistics_uri if champion else None,
-        push_version=push_version,
+        replay_uri=_replay(knowledge),
+        prequential_history=_prequential_history(knowledge, ref),
+        is_prequential=champion is not None and not request.is_shadow and not _was_seen(knowledge, ref),
+        is_shadow=request.is_shadow,
+        push_version=request.push_version,
         why=(start, f"Training window: span {', '.join(str(span.span) for span in chosen)}."),
     )
 
 
-def _reason_for_cold(knowledge: Knowledge, ref: SpanRef, window: WindowOptions) -> str | None:
+def shadow_is_due(knowledge: Knowledge, span: int, window: WindowOptions) -> bool:
+    """Tell whether a shadow model should be trained after the cycle of `span`."""
+    last = knowledge.last_full_training_span
+    return window.shadow_every_spans is not None and last is not None and span - last >= window.shadow_every_spans
+
+
+def _words(initialisation: Initialisation) -> str:
+    return {
+        "cold": "Cold start",
+        "warm": "Warm start",
+        "shrink_perturb": "Shrunk and perturbed warm start",
+        "auto": "Start that a probe chooses",
+    }[initialisation]
+
+
+def _reason_for_cold(
+    knowledge: Knowledge, ref: SpanRef, window: WindowOptions, initialisation: Initialisation
+) -> str | None:
     """Return why weights cannot be carried over, or None if they can."""
     champion = knowledge.champion
     if champion is None:
         return "there is no champion yet."
-    if champion.model_shape != knowledge.model_shape:
-        return "features, label or model options of the config changed since the champion was trained."
-    age_spans = ref.span - champion.transform_span
-    if window.refresh_every_spans is not None and age_spans >= window.refresh_every_spans:
-        # After a refresh tokens stand in other rows, so that trained rows would mean other tokens.
-        return f"the transform graph is {age_spans} spans old and due for a refresh."
+    if initialisation == "cold":
+        return "the config asks for one every time."
+    shape = _shape_of(champion)
+    if shape is None:
+        return "the ledger does not say from which features the champion was made."
+    if (reason := reason_against(shape, knowledge.shape)) is not None:
+        return reason
+    if knowledge.shape.feature_set.preprocessing_fn and _reason_for_refresh(knowledge, champion, ref, window):
+        return "the transform graph is due for a refresh, which a preprocessing_fn of your own cannot have."
     return None
+
+
+def _reason_for_refresh(knowledge: Knowledge, base: ChampionRecord, ref: SpanRef, window: WindowOptions) -> str | None:
+    """Return why the transform graph must be analysed anew under a warm start, or None if it stays."""
+    shape = _shape_of(base)
+    if shape is not None and shape.feature_set != knowledge.shape.feature_set:
+        return "features or classes were added in the config."
+    age_spans = ref.span - base.transform_span
+    if window.refresh_every_spans is not None and age_spans >= window.refresh_every_spans:
+        return f"it is {age_spans} spans old."
+    return None
+
+
+def _shape_of(model: ChampionRecord) -> ModelShape | None:
+    try:
+        return ModelShape.model_validate_json(model.model_shape)
+    except ValidationError:
+        return None
 
 
 def _window(knowledge: Knowledge, ref: SpanRef, num_spans: int) -> tuple[SpanRef, ...]:
@@ -194,3 +276,18 @@ def _window(knowledge: Knowledge, ref: SpanRef, num_spans: int) -> tuple[SpanRef
 def _previous_statistics(knowledge: Knowledge, ref: SpanRef) -> str | None:
     earlier = [r for r in knowledge.records if r.span < ref.span and r.statistics_uri and r.state != "blocked"]
     return max(earlier, key=lambda r: (r.span, r.version)).statistics_uri if earlier else None
+
+
+def _replay(knowledge: Knowledge) -> str | None:
+    """Return the replay buffer that the last cycle wrote; spans may have been run out of order."""
+    written = [record for record in knowledge.records if record.replay_uri]
+    return max(written, key=lambda r: (r.updated_at, r.span, r.version)).replay_uri if written else None
+
+
+def _prequential_history(knowledge: Knowledge, ref: SpanRef) -> tuple[PrequentialScore, ...]:
+    return prequential_history(record for record in knowledge.records if record.span < ref.span)
+
+
+def _was_seen(knowledge: Knowledge, ref: SpanRef) -> bool:
+    """Tell whether a model may have learned from another version of this span: its score would flatter."""
+    return any(r.span == ref.span and r.state in ("pushed", "trained") for r in knowledge.records)

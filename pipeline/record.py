@@ -1,7 +1,6 @@
 """What a DAG that ran to its end left behind, read back from ML Metadata and the artifacts it names."""
 
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from schemas.base import Record
 from schemas.gate import GATE_REPORT_FILE, OVERALL, GateReport
 from schemas.ledger_records import RunOutcome
 from schemas.model_layout import TRAINING_FOLDER
+from schemas.scores import PREQUENTIAL_FILE, PrequentialScore
 from schemas.spans import MANIFEST_NAME, Manifest
 from schemas.verdicts import DRIFT_REPORT_FILE, DriftReport, Verdict
-from serving.prediction import Predictor
+from serving.prediction import load_predictor
 from trainer.training_record import TRAINING_RECORD_FILE
 
 
@@ -28,7 +28,9 @@ class Outcome(Record):
     Attributes:
         word: `pushed`, `rejected`, `blocked`, or `cold_start` (a warm plan met drift that asks for a cold one).
         model: Uris and digests of the candidate, in the names of `ModelRecord`.
-        window_statistics_uri: Statistics of what a cold start was trained on.
+        window_statistics_uri: Statistics of what a new transform graph was analysed on.
+        replay_uri: The replay buffer, this span's examples offered.
+        prequential: The champion's score on the whole span before anything trained on it.
     """
 
     word: RunOutcome
@@ -40,6 +42,8 @@ class Outcome(Record):
     model: dict[str, str] | None = None
     statistics_uri: str
     window_statistics_uri: str
+    replay_uri: str | None = None
+    prequential: PrequentialScore | None = None
     first_model_auc: float | None = None
     seconds: dict[str, float]
 
@@ -68,7 +72,7 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
         word = "blocked" if drift.verdict == Verdict.BLOCK.word else "cold_start"
         return Outcome.model_validate({**common, "word": word, "reasons": sentences})
     gate = GateReport.model_validate_json(
-        (Path(nodes["Evaluator"].outputs["evaluation"].uri) / GATE_REPORT_FILE).read_text(encoding="utf-8")
+        (Path(nodes["Gate"].outputs["report"].uri) / GATE_REPORT_FILE).read_text(encoding="utf-8")
     )
     push = _read_push(nodes["Pusher"])
     first_auc, notes = _first_model_auc(config, plan, first_version or (push.version if push else None))
@@ -78,6 +82,8 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
             "word": "rejected" if push is None else "pushed",
             "reasons": (*(gate.reasons or _why_blessed(gate)), *notes),
             "gate": gate,
+            "replay_uri": nodes["ReplayGen"].outputs["buffer"].uri if "ReplayGen" in nodes else plan.replay_uri,
+            "prequential": _read_prequential(nodes),
             "push": push,
             "model": _read_model(nodes, plan),
             "training": _read_training(nodes["Trainer"]),
@@ -95,6 +101,13 @@ def _why_blessed(gate: GateReport) -> tuple[str, ...]:
 def _read_drift(nodes: dict[str, NodeRun]) -> DriftReport:
     folder = Path(nodes["DriftGate"].outputs["verdict"].uri)
     return DriftReport.model_validate_json((folder / DRIFT_REPORT_FILE).read_text(encoding="utf-8"))
+
+
+def _read_prequential(nodes: dict[str, NodeRun]) -> PrequentialScore | None:
+    if "Prequential" not in nodes:
+        return None
+    folder = Path(nodes["Prequential"].outputs["score"].uri)
+    return PrequentialScore.model_validate_json((folder / PREQUENTIAL_FILE).read_text(encoding="utf-8"))
 
 
 def _read_push(pusher: NodeRun) -> Push | None:
@@ -125,12 +138,6 @@ def _read_training(trainer: NodeRun) -> dict[str, Any]:
     return report
 
 
-@lru_cache(maxsize=1)
-def _predictor(folder: Path) -> Predictor:
-    # A pushed version never changes, and loading its SavedModel would take seconds in every cycle.
-    return Predictor(folder)
-
-
 def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> tuple[float | None, tuple[str, ...]]:
     """Score the first model ever pushed on the span's eval split, if the task has an AUC and the model is there.
 
@@ -146,7 +153,7 @@ def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> tupl
     manifest = Manifest.model_validate_json((span / MANIFEST_NAME).read_text(encoding="utf-8"))
     files = [span / file.path for file in manifest.files["eval"]]
     try:
-        labels, scores = _predictor(folder).score_files(files, config.label.name)
+        labels, scores = load_predictor(folder).score_files(files, config.label.name)
     except ServingError as error:
         return None, (f"The first model could not be scored for comparison. {error}",)
     return (float(roc_auc_score(labels, scores)) if len(set(labels.tolist())) > 1 else None), ()

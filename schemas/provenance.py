@@ -20,6 +20,7 @@ SCHEMA_KEY = "schema"
 BASE_MODEL_KEY = "base_model"
 MODEL_KEY = "model"
 EVALUATION_KEY = "evaluation"
+GATE_REPORT_KEY = "report"
 BLESSING_KEY = "blessing"
 PUSHED_MODEL_KEY = "pushed_model"
 REPLAY_KEY = "replay"
@@ -45,7 +46,7 @@ REGULARISATION = "regularisation"  # a JSON object of the terms that held the mo
 REPLAY_RATIO = "replay_ratio"  # past examples per new example, as text
 RUN_ID = "run_id"
 
-# On ModelEvaluation: a JSON object of overall metrics by name.
+# On GateVerdict: a JSON object of overall metrics by name.
 EVALUATION_METRICS = "metrics"
 
 # On ModelBlessing, by TFX: 1 for blessed.

@@ -1,10 +1,12 @@
 """Scores that are kept per span: how the champion did on data that nothing had trained on yet."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
 
 from schemas.base import Record
+from schemas.ledger_records import SpanRecord
 
 PREQUENTIAL_FILE = "prequential.json"  # in a PrequentialScore artifact
 
@@ -59,3 +61,12 @@ class PrequentialSummary(Record):
     faded: float | None
     has_decayed: bool
     sentence: str
+
+
+def prequential_history(records: Iterable[SpanRecord]) -> tuple[PrequentialScore, ...]:
+    """Return the scores that the ledger keeps, oldest span first; spans that were not scored are left out."""
+    scored = [record for record in records if record.prequential is not None]
+    return tuple(
+        PrequentialScore(span=record.span, num_examples=record.num_examples, metrics=record.prequential or {})
+        for record in sorted(scored, key=lambda record: (record.span, record.version))
+    )

@@ -46,21 +46,24 @@ schema_file: schemas/flights/schema.pbtxt
 label: {name: late, task: binary}
 features:
   carrier: {kind: vocabulary, capacity: 50, embedding_dim: 2}
+  tailnum: {kind: vocabulary, capacity: 2000, num_oov_buckets: 4, embedding_dim: 2}
   dest: {kind: hashed, num_buckets: 64, embedding_dim: 2}
   sched_dep_minute: {kind: bucketized, num_buckets: 8, embedding_dim: 2}
   hour: {kind: cyclic, period: 24}
   wind_gust: {kind: numeric, missing_indicator: true}
-window: {cold_spans: 2, warm_spans: 1}
+window: {cold_spans: 2, warm_spans: 1, refresh_every_spans: 2}
 training:
   model: {kind: dnn, hidden_units: [8]}
   batch_size: 128
   epochs_cold: 1
   epochs_warm: 1
+  replay_ratio: 0.5
   seed: 7
+replay: {train_examples: 600, eval_examples: 500}
 gate:
   slices: [[origin]]
   bounds:
-    - {metric: auc, minimum: 0.2, max_loss: 0.5}
+    - {metric: auc, minimum: 0.2, policy: non_inferior, margin: 0.5}
     - {metric: example_count, minimum: 100}
 """
 
@@ -127,7 +130,7 @@ def make_pipeline(
 
 @dataclass(frozen=True)
 class Cycles:
-    """A pipeline after a cold cycle on spans 1 and 2 and warm cycles on 3 and 4, with their decisions."""
+    """A pipeline after a cold cycle on spans 1 and 2, a warm one on 3 and a warm one with a refresh on 4."""
 
     pipeline: SmallPipeline
     decisions: list[Decision]

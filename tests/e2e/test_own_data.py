@@ -60,8 +60,8 @@ training: {model: {kind: dcn_v2, hidden_units: [8], cross_layers: 1}, batch_size
 gate:
   slices: [[carrier]]
   bounds:
-    - {metric: sparse_categorical_accuracy, minimum: 0.2, max_loss: 0.5}
-    - {metric: sparse_categorical_crossentropy, maximum: 2, max_loss: 1}
+    - {metric: sparse_categorical_accuracy, minimum: 0.2, policy: non_inferior, margin: 0.5}
+    - {metric: sparse_categorical_crossentropy, maximum: 2, policy: non_inferior, margin: 1}
 """
 # Somebody else's folders of spans, and functions of their own over them.
 DATED = {

@@ -12,6 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from lineage.graph import ModelGraph, load_models
 from lineage.store import opened_store
 from schemas import provenance
+from schemas.replay import Membership
 from schemas.spans import SpanRef
 
 Channels = Mapping[str, list[mlmd.Artifact]]
@@ -73,10 +74,24 @@ class PipelineHistory:
         self.run("ExampleGen", {}, {"examples": [artifact]})
         return artifact
 
+    def replay(self, **members: int) -> mlmd.Artifact:
+        """Make a replay buffer with `s7=12`: 12 examples of span 7 version 1."""
+        counts = {f"{name.removeprefix('s')}-1": count for name, count in members.items()}
+        membership = Membership(num_seen={"train": 100}, members={"train": counts})
+        refs = [SpanRef(span=int(name.partition("-")[0]), version=1, digest="d") for name in counts]
+        properties: dict[str, str | int] = {
+            provenance.REPLAY_MEMBERSHIP: membership.model_dump_json(),
+            provenance.EXAMPLES_SPANS: provenance.encode_spans(refs),
+        }
+        artifact = self.artifact(provenance.REPLAY_BUFFER_TYPE, properties)
+        self.run("ReplayGen", {}, {"buffer": [artifact]})
+        return artifact
+
     def train(
         self,
         *examples: mlmd.Artifact,
         base: mlmd.Artifact | None = None,
+        replay: mlmd.Artifact | None = None,
         properties: dict[str, str | int] | None = None,
     ) -> mlmd.Artifact:
         """Run importers and Trainer; the digest of a model is its number, in hexadecimal, 64 digits."""
@@ -102,6 +117,8 @@ class PipelineHistory:
             # Asked first, since reading a missing property would make an empty one, on which ML Metadata aborts.
             if provenance.MODEL_DIGEST in base.custom_properties:
                 recorded[provenance.BASE_MODEL_DIGEST] = base.custom_properties[provenance.MODEL_DIGEST].string_value
+        if replay:
+            inputs[provenance.REPLAY_KEY] = [replay]
         model = self.artifact("Model", recorded | (properties or {}))
         self.run("Trainer", inputs, {"model": [model], "model_run": [self.artifact("ModelRun")]})
         return model
@@ -114,11 +131,14 @@ class PipelineHistory:
         champion: mlmd.Artifact | None = None,
         metrics: str = '{"auc": 0.7}',
     ) -> None:
-        """Run Evaluator and Pusher; without a version the gate said no."""
-        evaluation = self.artifact("ModelEvaluation", {provenance.EVALUATION_METRICS: metrics})
+        """Run Evaluator, Gate and Pusher; without a version the gate said no."""
+        evaluation = self.artifact("ModelEvaluation")
+        report = self.artifact("GateVerdict", {provenance.EVALUATION_METRICS: metrics})
         blessing = self.artifact("ModelBlessing", {provenance.BLESSED: int(version is not None)})
         inputs = {"model": [model]} | ({"baseline_model": [champion]} if champion else {})
-        self.run("Evaluator", inputs, {"evaluation": [evaluation], "blessing": [blessing]})
+        self.run("Evaluator", inputs, {"evaluation": [evaluation]})
+        judged = {"model": [model], "evaluation": [evaluation]} | ({"champion": [champion]} if champion else {})
+        self.run("Gate", judged, {"report": [report], "blessing": [blessing]})
         pushed: dict[str, str | int] = {provenance.PUSHED: int(version is not None)}
         if version is not None:
             pushed[provenance.PUSHED_VERSION] = version

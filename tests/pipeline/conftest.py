@@ -7,11 +7,19 @@ import pytest
 import yaml
 
 from pipeline.plan import Knowledge
+from schemas.features import FeatureSet, LabelSpec, NumericFeature, VocabularyFeature
 from schemas.ledger_records import ChampionRecord, SpanRecord
 from schemas.spans import SpanRef
+from schemas.training import ModelOptions, ModelShape
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SHAPE = "shape"
+SHAPE = ModelShape(
+    feature_set=FeatureSet(
+        features={"dest": VocabularyFeature(kind="vocabulary"), "temp": NumericFeature(kind="numeric")},
+        label=LabelSpec(name="late"),
+    ),
+    model=ModelOptions(),
+)
 
 
 def _ref(span: int, version: int = 1) -> SpanRef:
@@ -37,7 +45,7 @@ def make_champion() -> Callable[..., ChampionRecord]:
             "transform_graph_uri": "/transform/8",
             "transform_span": 8,
             "statistics_uri": "/statistics/8",
-            "model_shape": SHAPE,
+            "model_shape": SHAPE.model_dump_json(),
             "pushed_at": NOW,
             "moved_at": NOW,
         }
@@ -55,6 +63,7 @@ def make_knowledge() -> Callable[..., Knowledge]:
         states: dict[int, str] | None = None,
         champion: ChampionRecord | None = None,
         unusable: dict[int, str] | None = None,
+        last_full_training_span: int | None = None,
     ) -> Knowledge:
         records = [
             SpanRecord.model_validate(
@@ -63,6 +72,8 @@ def make_knowledge() -> Callable[..., Knowledge]:
                     "state": state,
                     "num_examples": 10,
                     "statistics_uri": None if state in ("arrived", "trained") else f"/statistics/{span}",
+                    "replay_uri": f"/replay/{span}" if state == "pushed" else None,
+                    "prequential": {"auc": span / 100} if state == "pushed" else None,
                     "updated_at": NOW,
                 }
             )
@@ -73,10 +84,17 @@ def make_knowledge() -> Callable[..., Knowledge]:
             unusable=unusable or {},
             records=tuple(records),
             champion=champion,
-            model_shape=SHAPE,
+            shape=SHAPE,
+            last_full_training_span=last_full_training_span,
         )
 
     return make
+
+
+@pytest.fixture
+def shape() -> ModelShape:
+    """Shape of the config that all champions here were made from."""
+    return SHAPE
 
 
 @pytest.fixture

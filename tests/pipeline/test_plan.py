@@ -4,15 +4,17 @@ from hypothesis import strategies as st
 
 from core.errors import DataError
 from pipeline.config import WindowOptions
-from pipeline.plan import DONE_STATES, Skip, next_span, plan_run, planned_span
+from pipeline.plan import DONE_STATES, Request, Skip, next_span, plan_run, planned_span, shadow_is_due
+from schemas.features import NumericFeature
 
 WINDOW = WindowOptions(cold_spans=8, warm_spans=1)
 
 
 @pytest.fixture
 def plan(now):
-    def make(knowledge, ref, window=WINDOW, **changes):
-        return plan_run(knowledge, ref, window, trigger="manual", now=now, push_version=5, **changes)
+    def make(knowledge, ref, window=WINDOW, initialisation="warm", **changes):
+        request = Request(**{"span": ref, "trigger": "manual", "now": now, "push_version": 5, **changes})
+        return plan_run(knowledge, request, window, initialisation=initialisation)
 
     return make
 
@@ -41,19 +43,94 @@ def test_drift_makes_it_cold_and_keeps_the_champion_to_compare_with(make_knowled
     assert "dest drifted." in made.why[0]
 
 
-def test_refresh_is_due_after_so_many_spans(make_knowledge, make_ref, make_champion, plan):
-    window = WindowOptions(refresh_every_spans=4)
+def test_refresh_is_due_after_so_many_spans_and_stays_warm(make_knowledge, make_ref, make_champion, plan):
+    window = WindowOptions(cold_spans=3, refresh_every_spans=4)
     knowledge = make_knowledge(12, {8: "pushed"}, make_champion(transform_span=8))
-    assert plan(knowledge, make_ref(11), window).initialisation == "warm"
+    frozen = plan(knowledge, make_ref(11), window)
+    assert (frozen.transform_graph_uri, frozen.analysis_window) == ("/transform/8", ())
     due = plan(knowledge, make_ref(12), window)
+    assert (due.initialisation, due.base_model_uri, due.transform_graph_uri) == ("warm", "/models/8", None)
+    assert [ref.span for ref in due.analysis_window] == [10, 11, 12]
+    assert due.window == (make_ref(12),)
+    assert "refreshed transform graph: it is 4 spans old" in due.why[0]
+
+
+def test_added_feature_is_a_refresh_and_a_removed_one_a_cold_start(
+    make_knowledge, make_ref, make_champion, plan, shape
+):
+    features = shape.feature_set.features
+    more = {**features, "wind": NumericFeature(kind="numeric")}
+    fewer = {"dest": features["dest"]}
+
+    def with_features(changed):
+        feature_set = shape.feature_set.model_copy(update={"features": changed})
+        return make_knowledge(9, {}, make_champion()).model_copy(
+            update={"shape": shape.model_copy(update={"feature_set": feature_set})}
+        )
+
+    added = plan(with_features(more), make_ref(9))
+    assert (added.initialisation, added.transform_graph_uri) == ("warm", None)
+    assert "added in the config" in added.why[0]
+    removed = plan(with_features(fewer), make_ref(9))
+    assert removed.initialisation == "cold"
+    assert "temp" in removed.why[0]
+
+
+def test_users_own_preprocessing_cannot_be_refreshed(make_knowledge, make_ref, make_champion, plan, shape):
+    own = shape.feature_set.model_copy(update={"preprocessing_fn": "mine:preprocess"})
+    own_shape = shape.model_copy(update={"feature_set": own})
+    champion = make_champion(model_shape=own_shape.model_dump_json())
+    knowledge = make_knowledge(12, {}, champion).model_copy(update={"shape": own_shape})
+    assert plan(knowledge, make_ref(9)).initialisation == "warm"
+    due = plan(knowledge, make_ref(12), WindowOptions(refresh_every_spans=4))
     assert due.initialisation == "cold"
-    assert "4 spans old" in due.why[0]
+    assert "preprocessing_fn of your own" in due.why[0]
 
 
-def test_changed_model_starts_cold(make_knowledge, make_ref, make_champion, plan):
-    made = plan(make_knowledge(9, {}, make_champion(model_shape="other")), make_ref(9))
+def test_champion_of_unknown_shape_starts_cold(make_knowledge, make_ref, make_champion, plan):
+    made = plan(make_knowledge(9, {}, make_champion(model_shape="a digest of old")), make_ref(9))
     assert made.initialisation == "cold"
-    assert "changed" in made.why[0]
+    assert "does not say from which features" in made.why[0]
+
+
+@pytest.mark.parametrize("initialisation", ["warm", "shrink_perturb", "auto", "cold"])
+def test_config_says_how_a_run_with_a_base_starts(make_knowledge, make_ref, make_champion, plan, initialisation):
+    made = plan(make_knowledge(9, {}, make_champion(line_length=3)), make_ref(9), initialisation=initialisation)
+    assert made.initialisation == initialisation
+    assert (made.line_length, made.base_model_uri) == ((0, None) if initialisation == "cold" else (4, "/models/8"))
+    assert plan(make_knowledge(9), make_ref(9), initialisation=initialisation).initialisation == "cold"
+
+
+def test_plan_names_the_replay_buffer_and_the_earlier_scores(make_knowledge, make_ref, make_champion, plan):
+    made = plan(make_knowledge(9, {6: "pushed", 7: "rejected", 8: "pushed"}, make_champion()), make_ref(9))
+    assert made.replay_uri == "/replay/8"
+    assert [(score.span, score.metrics) for score in made.prequential_history] == [
+        (6, {"auc": 0.06}),
+        (8, {"auc": 0.08}),
+    ]
+    assert made.is_prequential
+
+
+def test_champion_is_not_scored_on_what_it_may_have_seen(make_knowledge, make_ref, make_champion, plan):
+    knowledge = make_knowledge(9, {8: "pushed"}, make_champion())
+    assert not plan(knowledge, make_ref(8, version=2)).is_prequential
+    assert not plan(knowledge, make_ref(9), is_shadow=True, force_cold="shadow.").is_prequential
+    assert not plan(make_knowledge(9), make_ref(9)).is_prequential
+
+
+def test_shadow_model_is_due_by_the_last_full_training(make_knowledge):
+    window = WindowOptions(shadow_every_spans=4)
+    knowledge = make_knowledge(12, last_full_training_span=8)
+    assert [shadow_is_due(knowledge, span, window) for span in (11, 12, 13)] == [False, True, True]
+    assert not shadow_is_due(knowledge, 40, WindowOptions())
+    assert not shadow_is_due(make_knowledge(12), 40, window)
+
+
+def test_shadow_model_has_a_window_of_its_own(make_knowledge, make_ref, make_champion, plan):
+    window = WindowOptions(cold_spans=2, shadow_spans=5)
+    made = plan(make_knowledge(9, {}, make_champion()), make_ref(9), window, is_shadow=True, force_cold="shadow.")
+    assert [ref.span for ref in made.window] == [5, 6, 7, 8, 9]
+    assert made.analysis_window == made.window
 
 
 def test_blocked_span_is_neither_trained_on_nor_compared_with(make_knowledge, make_ref, make_champion, plan):
@@ -65,7 +142,7 @@ def test_blocked_span_is_neither_trained_on_nor_compared_with(make_knowledge, ma
 
 def test_plan_digest_ignores_when_it_was_made(make_knowledge, make_ref, plan, now):
     knowledge = make_knowledge(9)
-    again = plan_run(knowledge, make_ref(9), WINDOW, trigger="next", now=now.replace(year=2030), push_version=77)
+    again = plan(knowledge, make_ref(9), trigger="next", now=now.replace(year=2030), push_version=77)
     assert plan(knowledge, make_ref(9)).digest == again.digest
     assert plan(knowledge, make_ref(8)).digest != again.digest
 
