@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, create_engine, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, Table, create_engine, insert, inspect, literal, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.schema import CreateColumn
 
 from core.errors import ConfigError, LedgerError
 
@@ -71,6 +72,20 @@ def insert_if_absent(
     values = select(*(literal(value, table.c[name].type) for name, value in row.items()))
     absent = values.where(~select(table).where(is_same).exists())
     return connection.execute(insert(table).from_select(list(row), absent)).rowcount == 1
+
+
+def add_missing_columns(connection: Connection, table: Table) -> None:
+    """Add the columns that a table made by an earlier version lacks; its rows keep what they have.
+
+    A table without our keys is somebody else's, and is left to fail when it is used.
+    """
+    present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    if not present.issuperset(column.name for column in table.primary_key):
+        return
+    for column in table.columns:
+        if column.name not in present:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
 
 
 def _parse(url: str) -> URL:

@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateTable
 
 from core.errors import LedgerError
 from ledger import tables
-from ledger.database import Database, database_exists, insert_if_absent
+from ledger.database import Database, add_missing_columns, database_exists, insert_if_absent
 from schemas.ledger_records import ChampionRecord, ModelRecord, RunOutcome, RunRecord, RunStart, SpanOutcome, SpanRecord
 from schemas.spans import SpanRef
 
@@ -59,6 +59,7 @@ class Ledger:
             # Not create_all: between its look and its creation another process may have made the table.
             for table in tables.metadata.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
+                add_missing_columns(connection, table)
             insert_if_absent(connection, tables.pipelines, row, tables.pipelines.c.pipeline == self.pipeline)
 
     @staticmethod

@@ -99,7 +99,7 @@ models = Table(
     Column("transform_span", Integer, nullable=False),
     Column("statistics_uri", Text, nullable=False),
     Column("model_shape", Text, nullable=False),
-    Column("line_length", Integer, nullable=False),
+    Column("line_length", Integer, nullable=False, server_default="0"),
     Column("base_version", Integer),
     Column("pushed_at", UtcDateTime, nullable=False),
 )

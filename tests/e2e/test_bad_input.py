@@ -15,6 +15,7 @@ from schemas.model_layout import KERAS_FILE, TRAINING_FOLDER
 
 pytestmark = pytest.mark.e2e
 
+# No refresh either: a run that fails later should not analyse first.
 SHORT_WINDOW = {"cold_spans": 1}
 USER_CODE = """
 def broken_preprocessing(inputs):
@@ -34,7 +35,7 @@ def fails(untouched):
         outputs = untouched.config.artifacts_path.glob
         before = set() if node is None else set(outputs(f"{node}/*/*"))
         with pytest.raises(error, match=message) as caught:
-            untouched.run(span, **changes)
+            untouched.run(span, **{"window": SHORT_WINDOW, **changes})
         assert untouched.state(span) in ("arrived", None)
         if node is None:
             assert untouched.nodes == []
@@ -198,7 +199,7 @@ def test_preprocessing_fn_that_raises(fails, add_span, user_code):
     add_span(41)
     function = f"{user_code}:broken_preprocessing"
     message = f"preprocessing_fn '{function}' raised ZeroDivisionError: no distance is that short"
-    fails(41, UserCodeError, message, node="Transform", preprocessing_fn=function, window=SHORT_WINDOW)
+    fails(41, UserCodeError, message, node="Transform", preprocessing_fn=function)
 
 
 def test_model_function_that_raises(fails, untouched, add_span, user_code):
@@ -206,7 +207,7 @@ def test_model_function_that_raises(fails, untouched, add_span, user_code):
     function = f"{user_code}:broken_model"
     training = {**untouched.config.training.model_dump(), "model": {"kind": "custom", "function": function}}
     message = f"Model function '{function}' raised ZeroDivisionError: no layer is that thin"
-    fails(42, UserCodeError, message, node="Trainer", training=training, window=SHORT_WINDOW)
+    fails(42, UserCodeError, message, node="Trainer", training=training)
 
 
 def test_loss_that_is_not_finite(fails, untouched, add_span):

@@ -56,6 +56,8 @@ def test_everything_survives_reopening(open_ledger: OpenLedger, make_ref: MakeRe
         champion_auc=0.69,
         pushed_version=1,
         statistics_uri="/statistics/1",
+        replay_uri="/replay/1",
+        prequential={"auc": 0.68, "binary_crossentropy": 0.5},
         seconds=12.5,
         reason="AUC 0.7000 against 0.6900",
     )
@@ -266,3 +268,16 @@ def test_promote_follows_the_rule_of_compare_and_swap(steps: list[tuple[int | No
             champion = version if expected == champion else champion
             stored = ledger.champion()
             assert (stored.version if stored else None) == champion
+
+
+def test_a_ledger_of_an_earlier_version_gets_the_columns_it_lacks(tmp_path: Path, make_ref: MakeRef) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(f"sqlite:///{path}", "flights") as ledger:
+        ledger.register_spans({make_ref(1): 10})
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE spans DROP COLUMN replay_uri")
+        connection.execute("ALTER TABLE models DROP COLUMN line_length")
+    with Ledger.open(f"sqlite:///{path}", "flights") as ledger:
+        assert ledger.span(make_ref(1)).state == "arrived"
+        ledger.finish_span(make_ref(1), SpanOutcome(state="pushed", run_id="run-1", replay_uri="/replay/1"))
+        assert ledger.span(make_ref(1)).replay_uri == "/replay/1"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from core.errors import LineageError
 from lineage.graph import Artifact, Execution, ModelGraph, build_graph, load_models
 from lineage.queries import find_model, model_lineage, span_lineage
+from lineage.records import Replay
 from schemas import provenance
 from schemas.spans import SpanRef
 
@@ -157,7 +158,10 @@ def test_a_base_model_from_elsewhere_is_named_unknown(make_history: MakeHistory,
 
 def test_an_ancestor_that_was_deleted_is_named_unknown(make_history: MakeHistory, make_ref: MakeRef) -> None:
     history = make_history()
-    child = history.train(history.examples(make_ref(2)), properties={provenance.BASE_MODEL_DIGEST: "f" * 64})
+    child = history.train(
+        history.examples(make_ref(2)),
+        properties={provenance.BASE_MODEL_DIGEST: "f" * 64, provenance.INITIALISATION: "warm"},
+    )
     graph = history.graph()
     answer = model_lineage(graph, graph.models[child.uri])
     assert answer.base_models == ()
@@ -187,7 +191,7 @@ def test_a_bare_model_does_not_crash(make_history: MakeHistory) -> None:
 
 def test_a_model_recorded_as_its_own_ancestor_ends_the_chain(make_history: MakeHistory, make_ref: MakeRef) -> None:
     history = make_history()
-    first = history.train(history.examples(make_ref(1)))
+    first = history.train(history.examples(make_ref(1)), properties={provenance.INITIALISATION: "warm"})
     second = history.train(history.examples(make_ref(2)), base=first)
     history.run("Trainer", {"examples": [history.examples(make_ref(1))], "base_model": [second]}, {"model": [first]})
     graph = history.graph()
@@ -255,3 +259,31 @@ def test_both_questions_are_inverses_of_each_other(graph: ModelGraph) -> None:
 
 def digest_of(model: Any) -> str:
     return str(model.custom_properties[provenance.MODEL_DIGEST].string_value)
+
+
+def test_replayed_examples_are_counted_by_span(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    model = history.train(
+        history.examples(make_ref(9)),
+        replay=history.replay(s7=12, s8=30),
+        properties={provenance.REPLAY_RATIO: "0.5", provenance.REGULARISATION: '{"l2_sp": 0.1}'},
+    )
+    graph = history.graph()
+    answer = model_lineage(graph, graph.models[model.uri])
+    assert answer.replay == Replay(ratio=0.5, members={"7-1": 12, "8-1": 30})
+    assert [ref.span for ref in answer.spans] == [7, 8, 9]
+    assert answer.regularisation == {"l2_sp": 0.1}
+    assert [learner.direct for learner in span_lineage(graph, 7).models] == [True]
+
+
+def test_a_probe_that_chose_a_cold_start_cuts_the_chain(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    base = history.train(history.examples(make_ref(7)))
+    why = "Cold start: 0.51 after 200 steps, warm 0.52."
+    chosen = {provenance.INITIALISATION: "cold", provenance.INITIALISATION_WHY: why}
+    model = history.train(history.examples(make_ref(8)), base=base, properties=chosen)
+    graph = history.graph()
+    answer = model_lineage(graph, graph.models[model.uri])
+    assert answer.base_models == answer.unknown == ()
+    assert [ref.span for ref in answer.spans] == [8]
+    assert answer.initialisation_why == why
