@@ -10,6 +10,8 @@ from schemas.base import Record
 
 MANIFEST_NAME = "manifest.json"
 SPLITS = ("train", "eval")
+# A file of a span inside `Split-{split}` of an Examples artifact, which may hold several spans.
+SPAN_FILE_NAME = "span-{span:06d}-{name}"
 
 
 class SpanRef(Record):

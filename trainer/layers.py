@@ -28,6 +28,32 @@ class MaskedMeanEmbedding(keras.layers.Embedding):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class NumericAffine(keras.layers.Layer):
+    """`scale * z + offset` for every numeric input, the identity at first.
+
+    A refresh changes the mean and scale of a z-score; here that change is undone, before any layer sees it, so that a
+    warm start predicts as its base model did. One layer for all inputs, because Keras' tracing costs time a layer.
+
+    Input: a list of n tensors, `(batch, 1)` each, float32; output: as many of the same shape.
+    """
+
+    def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
+        """Create `scale` and `offset`, shape `(n,)`, in the order of the inputs."""
+        width = len(input_shape)
+        self.scale = self.add_weight(name="scale", shape=(width,), initializer="ones")
+        self.offset = self.add_weight(name="offset", shape=(width,), initializer="zeros")
+
+    def call(self, inputs: list[keras.KerasTensor]) -> list[keras.KerasTensor]:
+        """Return the affine image of every input, in the order of the inputs."""
+        joined = ops.concatenate(inputs, axis=-1) * self.scale + self.offset
+        return list(ops.split(joined, len(inputs), axis=-1))
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> list[tuple[int | None, ...]]:
+        """Return the inputs' shapes."""
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class Cross(keras.layers.Layer):
     """One cross layer: `x0 * (W x + b) + x`, elementwise product, all of shape `(batch, width)`.
 

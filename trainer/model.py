@@ -4,15 +4,18 @@ import keras
 
 from core.errors import ConfigError, UserCodeError
 from core.functions import load_function
-from schemas.features import FeatureSet
+from schemas.features import FeatureSet, NumericFeature
 from schemas.training import ModelOptions, TrainingOptions
 from schemas.transformed import DenseInput, IdInput, model_inputs
 from trainer.heads import Head, head_for
-from trainer.layers import Cross, MaskedMeanEmbedding
+from trainer.layers import Cross, MaskedMeanEmbedding, NumericAffine
 from trainer.optimizer import build_optimizer
 
 EMBEDDING_PREFIX = "embedding_"
 WIDE_PREFIX = "wide_"
+WIDE_LAYER = "wide"
+AFFINE_LAYER = "numeric_affine"
+EXTENSION_PREFIX = "extension_"
 Tensors = dict[str, keras.KerasTensor]
 
 
@@ -27,7 +30,7 @@ def build_model(feature_set: FeatureSet, options: TrainingOptions) -> keras.Mode
     """
     head = head_for(feature_set.label)
     inputs = {item.name: _input(item) for item in model_inputs(feature_set)}
-    logits = _logits(inputs, feature_set, options.model, head)
+    logits = _logits(_rescaled(inputs, feature_set), feature_set, options.model, head)
     outputs = keras.layers.Activation(head.activation, name=head.output, dtype="float32")(logits)
     model = keras.Model(inputs, outputs, name=options.model.kind)
     # No XLA: compiling costs seconds at every start, and a cycle trains for seconds.
@@ -36,10 +39,31 @@ def build_model(feature_set: FeatureSet, options: TrainingOptions) -> keras.Mode
     return model
 
 
+def numeric_features(feature_set: FeatureSet) -> list[str]:
+    """Return the numeric features in the order in which the affine stage takes them."""
+    return [name for name, spec in feature_set.features.items() if isinstance(spec, NumericFeature)]
+
+
+def extension_layers(options: ModelOptions) -> list[str]:
+    """Return the names of the extension's layers: one a width, the first reading all inputs, and one for the logits."""
+    return [
+        EXTENSION_PREFIX + str(i) for i in (*range(len(options.extension_units)), "head") if options.extension_units
+    ]
+
+
 def _input(item: DenseInput | IdInput) -> keras.KerasTensor:
     if isinstance(item, DenseInput):
         return keras.Input((1,), name=item.name, dtype="float32")
     return keras.Input((item.num_values,), name=item.name, dtype="int64")
+
+
+def _rescaled(inputs: Tensors, feature_set: FeatureSet) -> Tensors:
+    """Put the affine stage between the numeric inputs and everything else, so that a refresh may rescale them."""
+    names = numeric_features(feature_set)
+    if not names:
+        return inputs
+    outputs = NumericAffine(name=AFFINE_LAYER)([inputs[name] for name in names])
+    return {**inputs, **dict(zip(names, outputs, strict=True))}
 
 
 def _logits(inputs: Tensors, feature_set: FeatureSet, options: ModelOptions, head: Head) -> keras.KerasTensor:
@@ -66,7 +90,7 @@ def _wide_logits(inputs: Tensors, feature_set: FeatureSet, head: Head) -> keras.
     """Sum one weight per id and one per dense input, shape `(batch, head.units)`."""
     parts = []
     if dense := _dense_vectors(inputs, feature_set):
-        parts.append(keras.layers.Dense(head.units, name="wide")(_joined(dense, "wide_inputs")))
+        parts.append(keras.layers.Dense(head.units, name=WIDE_LAYER)(_joined(dense, "wide_inputs")))
     for item in _id_inputs(feature_set):
         layer = MaskedMeanEmbedding(
             item.cardinality, head.units, embeddings_initializer="zeros", name=WIDE_PREFIX + item.name

@@ -15,7 +15,7 @@ from trainer.export import write_serving_folder, write_training_folder
 from trainer.fit import FitPlan, fit
 from trainer.input_data import TrainingData, matching_files
 from trainer.model import build_model
-from trainer.survey import count_examples
+from trainer.survey import survey_examples
 from trainer.training_record import TrainingRecord
 from trainer.transform_graph import TransformGraph
 from trainer.warm_start import carry_over
@@ -34,7 +34,7 @@ def run_fn(fn_args: Any) -> None:
     keras.utils.set_random_seed(options.seed)
     graph = TransformGraph(Path(fn_args.transform_graph_path), request.feature_set)
     files = matching_files(fn_args.train_files)
-    num_examples = count_examples(files, request.feature_set.label, graph.label_spec.dtype)
+    num_examples = survey_examples(files, request.feature_set, graph.raw_types).num_examples
     data = TrainingData(files, graph, num_examples, options.batch_size, options.validation_fraction, options.seed)
     model = build_model(request.feature_set, options)
     num_epochs = options.epochs_cold

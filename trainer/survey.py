@@ -1,17 +1,20 @@
-"""One quick pass over the train split before training: every record readable, every label usable, how many there are.
+"""One quick pass over the train split before training: every record readable, every label usable, all tokens counted.
 
 Without it a corrupt file would surface in the middle of an epoch, as a TensorFlow error that names no file.
 """
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from core.errors import DataError
-from schemas.features import LabelSpec
+from schemas.analysis import token_text
+from schemas.features import FeatureSet, LabelSpec, VocabularyFeature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,56 +23,110 @@ _BATCH_SIZE_EXAMPLES = 4096
 MAX_RENDERED_VALUES = 10
 
 
-def count_examples(files: tuple[str, ...], label: LabelSpec, dtype: tf.DType) -> int:
-    """Return how many examples the files hold, after proving that a model can learn from them.
+@dataclass(frozen=True)
+class Survey:
+    """What stands in the train split.
+
+    Attributes:
+        num_examples: Examples in all files.
+        token_counts: By vocabulary feature, how often each token stands in the values that the transform graph uses;
+            tokens as `schemas.analysis.token_text` writes them.
+    """
+
+    num_examples: int
+    token_counts: dict[str, Counter[str]]
+
+
+def survey_examples(files: tuple[str, ...], feature_set: FeatureSet, raw_types: Mapping[str, tf.DType]) -> Survey:
+    """Return what the files hold, after proving that a model can learn from them.
 
     Args:
         files: Gzipped TFRecord files.
-        label: What the config says about the label.
-        dtype: Type of the label's column in the schema.
+        feature_set: Which column is the label and which are vocabulary features. With a user's `preprocessing_fn` no
+            tokens are counted: its features need be no columns.
+        raw_types: Types of the raw columns.
 
     Raises:
         DataError: a file is corrupt; there are no examples; a label is missing, unusable, or the same everywhere.
     """
-    labels: Counter[Any] = Counter()
+    label = feature_set.label
+    widths = _token_widths(feature_set)
+    types = {name: raw_types[name] for name in (label.name, *widths)}
+    counts: dict[str, Counter[Any]] = {name: Counter() for name in types}
     num_examples = 0
     for file in files:
-        num_file_examples, file_labels = _read_labels(file, label, dtype)
+        num_file_examples, file_counts = _read_file(file, label, types, widths)
         num_examples += num_file_examples
-        num_labels = sum(file_labels.values())
+        num_labels = file_counts[label.name].total()
         if num_labels != num_file_examples:
             raise DataError(
                 f"File {file} has {num_file_examples} examples but {num_labels} labels. Expected one {label.name!r} "
                 f"per example; received {num_file_examples - num_labels} without. "
                 "Ingest the span again once its labels are known."
             )
-        labels += file_labels
+        for name, values in file_counts.items():
+            counts[name].update(values)
     if num_examples == 0:
         raise DataError(
             f"The train split is empty. Expected at least one example; received 0 in {len(files)} files. "
             "Choose a window with examples."
         )
-    _check_labels(labels, label)
-    return num_examples
+    _check_labels(counts[label.name], label)
+    return Survey(num_examples, {name: _as_tokens(counts[name]) for name in widths})
 
 
-def _read_labels(file: str, label: LabelSpec, dtype: tf.DType) -> tuple[int, Counter[Any]]:
-    labels: Counter[Any] = Counter()
+def _token_widths(feature_set: FeatureSet) -> dict[str, int]:
+    """Return how many values of each vocabulary column are used, by name."""
+    if feature_set.preprocessing_fn is not None:
+        return {}
+    return {
+        name: spec.max_values if spec.multivalued else 1
+        for name, spec in feature_set.features.items()
+        if isinstance(spec, VocabularyFeature)
+    }
+
+
+def _read_file(
+    file: str, label: LabelSpec, types: Mapping[str, tf.DType], widths: Mapping[str, int]
+) -> tuple[int, dict[str, Counter[Any]]]:
+    """Return the number of examples in a file, and how often each raw value of each column stands there."""
+    counts: dict[str, Counter[Any]] = {name: Counter() for name in types}
     num_examples = 0
     records = tf.data.TFRecordDataset(file, compression_type="GZIP").batch(_BATCH_SIZE_EXAMPLES)
-    spec = {label.name: tf.io.VarLenFeature(dtype)}
+    spec = {name: tf.io.VarLenFeature(dtype) for name, dtype in types.items()}
     try:
         for serialized in records:
-            batch = tf.io.parse_example(serialized, spec)[label.name]
-            num_examples += int(batch.dense_shape[0])
-            values, counts = np.unique(batch.values.numpy(), return_counts=True)
-            labels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+            num_examples += int(serialized.shape[0])
+            for name, column in tf.io.parse_example(serialized, spec).items():
+                values = column.values.numpy()
+                if name in widths:
+                    values = values[column.indices.numpy()[:, 1] < widths[name]]
+                counts[name].update(_count(values))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        columns = ", ".join(f"{name!r} of type {dtype.name}" for name, dtype in types.items() if name != label.name)
         raise DataError(
             f"File {file} cannot be read after {num_examples} examples. Expected gzipped TFRecords of tf.Example with "
-            f"a label {label.name!r} of type {dtype.name}; received {error.message}. Ingest the span again."
+            f"a label {label.name!r} of type {types[label.name].name}{columns and f' and columns {columns}'}; "
+            f"received {error.message}. Ingest the span again."
         ) from error
-    return num_examples, labels
+    return num_examples, counts
+
+
+def _count(values: Any) -> dict[Any, int]:
+    """Count the values of a column, shape `(num_values,)`."""
+    if values.dtype == object:  # bytes, which NumPy can only sort
+        return Counter(values.tolist())
+    unique, counts = np.unique(values, return_counts=True)  # takes NaNs for equal
+    return dict(zip(unique.tolist(), counts.tolist(), strict=True))
+
+
+def _as_tokens(values: Counter[Any]) -> Counter[str]:
+    """Return raw values as the tokens of the transform graph, without those that no vocabulary can hold."""
+    raw = {value if isinstance(value, bytes) else str(value).encode(): count for value, count in values.items()}
+    # TensorFlow Transform leaves these out as well: a vocabulary is a text file with a token a line.
+    return Counter(
+        {token_text(token): n for token, n in raw.items() if token and b"\n" not in token and b"\r" not in token}
+    )
 
 
 def _check_labels(labels: Counter[Any], label: LabelSpec) -> None:

@@ -72,6 +72,7 @@ def ledger(tmp_path: Path) -> Any:
             drift_verdict="warn",
             candidate_auc=0.7,
             champion_auc=0.71,
+            prequential={"auc": 0.6912, "binary_crossentropy": 0.5},
             seconds=12.0,
             reason="AUC 0.70 is below the champion's 0.71 [change].",
         )
@@ -83,7 +84,7 @@ def ledger(tmp_path: Path) -> Any:
 
 def test_without_a_ledger_it_says_what_to_do_and_makes_none(invoke: Invoke, tmp_path: Path) -> None:
     assert "has no spans yet. Run `perennial ingest`" in invoke()
-    assert json.loads(invoke("--json")) == {"champion": None, "spans": []}
+    assert json.loads(invoke("--json")) == {"champion": None, "spans": [], "prequential": None}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,6 +101,7 @@ def test_the_json_document_has_the_promised_keys(invoke: Invoke) -> None:
         "drift_verdict": "pass",
         "candidate_auc": 0.71239,
         "champion_auc": None,
+        "prequential": None,
         "pushed_version": 1,
         "seconds": 31.26,
     }
@@ -110,7 +112,9 @@ def test_the_table_fits_80_columns_and_says_why(invoke: Invoke) -> None:
     lines = invoke().splitlines()
     assert max(map(len, lines[:8])) <= 80
     assert any(line.split() == ["8", "1", "pushed", "6,000", "pass", "0.7124", "1", "31.3"] for line in lines)
-    assert any(line.split() == ["9", "1", "rejected", "6,000", "warn", "0.7000", "0.7100", "12.0"] for line in lines)
+    assert any(line.split() == ["9", "1", "rejected", "6,000", "warn", "0.7000", "0.7100", "0.6912", "12.0"] for line in lines)
     assert "Span 9 was rejected: AUC 0.70 is below the champion's 0.71 [change]." in lines
     assert "Span 10 failed and will be tried again: Data error: Split-eval is missing." in lines
-    assert lines[-1] == "champion: version 1, trained for span 8"
+    assert "champion: version 1, trained for span 8" in lines
+    assert lines[-1].startswith("before training on each span: ")
+    assert "0.691" in lines[-1]

@@ -1,5 +1,6 @@
 """A transform graph from a handful of rows, analysed by real Beam."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import tensorflow_transform.beam as tft_beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
+from schemas.analysis import Analysis
 from schemas.features import FeatureSet
 from transform.preprocessing import preprocessing_fn
 
@@ -29,23 +31,26 @@ class Transformed:
 
 @pytest.fixture
 def transform_rows(tmp_path: Path) -> Callable[[FeatureSet, FeatureSpec, Rows], Transformed]:
-    """Analyse rows and transform them with what was learned from them."""
+    """Analyse rows, on a base or anew, and transform them with what was learned from them."""
 
-    def run(feature_set: FeatureSet, spec: FeatureSpec, rows: Rows) -> Transformed:
+    def run(feature_set: FeatureSet, spec: FeatureSpec, rows: Rows, base: Analysis | None = None) -> Transformed:
         metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
         config = {"feature_set": feature_set.model_dump_json()}
+        if base is not None:
+            config["base_analysis"] = base.model_dump_json()
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
 
         def bound(inputs: dict[str, Any]) -> dict[str, tf.Tensor]:
             return preprocessing_fn(inputs, config)
 
-        with tft_beam.Context(temp_dir=str(tmp_path / "beam")):
+        with tft_beam.Context(temp_dir=str(folder / "beam")):
             import apache_beam as beam
 
             with beam.Pipeline(runner=FnApiRunner()) as pipeline:
                 dataset = ((pipeline | beam.Create(rows)), metadata)
                 graph = dataset | tft_beam.AnalyzeDataset(bound)
-                graph | tft_beam.WriteTransformFn(str(tmp_path / "graph"))
-        output = tft.TFTransformOutput(str(tmp_path / "graph"))
+                graph | tft_beam.WriteTransformFn(str(folder / "graph"))
+        output = tft.TFTransformOutput(str(folder / "graph"))
         return Transformed(apply_graph(output, spec, rows), output)
 
     return run
