@@ -1,9 +1,7 @@
 """A transform graph from a handful of rows, analysed by real Beam."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +27,8 @@ class Transformed:
     output: tft.TFTransformOutput
 
 
-@pytest.fixture
-def transform_rows(tmp_path: Path) -> Callable[[FeatureSet, FeatureSpec, Rows], Transformed]:
+@pytest.fixture(scope="session")
+def transform_rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Transformed]:
     """Analyse rows, on a base or anew, and transform them with what was learned from them."""
 
     def run(feature_set: FeatureSet, spec: FeatureSpec, rows: Rows, base: Analysis | None = None) -> Transformed:
@@ -38,7 +36,7 @@ def transform_rows(tmp_path: Path) -> Callable[[FeatureSet, FeatureSpec, Rows], 
         config = {"feature_set": feature_set.model_dump_json()}
         if base is not None:
             config["base_analysis"] = base.model_dump_json()
-        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        folder = tmp_path_factory.mktemp("transform")
 
         def bound(inputs: dict[str, Any]) -> dict[str, tf.Tensor]:
             return preprocessing_fn(inputs, config)
@@ -69,7 +67,7 @@ def _features(spec: FeatureSpec, row: dict[str, Any]) -> tf.train.Features:
         values = list(value) if isinstance(value, list | tuple) else [value]
         dtype = spec[name].dtype
         if dtype == tf.string:
-            encoded = [item.encode() for item in values]
+            encoded = [item if isinstance(item, bytes) else item.encode() for item in values]
             features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
         elif dtype == tf.int64:
             features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))

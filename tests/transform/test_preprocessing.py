@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from core.errors import SchemaError, UserCodeError
+from core.errors import ConfigError, SchemaError, UserCodeError
 from schemas.features import FeatureSet
 from schemas.transformed import DenseInput, model_inputs
 from transform.preprocessing import preprocessing_fn
@@ -73,19 +73,30 @@ def test_all_kinds_agree_with_numpy_and_pandas(transform_rows: Callable[..., Any
     }
     received = transform_rows(feature_set, spec, rows).columns
 
-    assert set(received) == {item.name for item in model_inputs(feature_set)} | {"late"}
+    analysed = {"wind_scaling": 5, "count_scaling": 5, "depth_boundaries": 3, "nothing_boundaries": 4}
+    assert set(received) == {item.name for item in model_inputs(feature_set)} | set(analysed) | {"late"}
+    for name, width in analysed.items():
+        assert (received[name].dtype, received[name].shape) == (np.float32, (44, width))
+        np.testing.assert_array_equal(received[name], received[name][:1].repeat(44, axis=0))
     for item in model_inputs(feature_set):
         dtype, width = (np.float32, 1) if isinstance(item, DenseInput) else (np.int64, item.num_values)
         assert (received[item.name].dtype, received[item.name].shape) == (dtype, (44, width))
 
     known = np.array([value for (value,) in wind[:40]])
-    scores = np.clip((known - known.mean()) / known.std(), -3, 3)
+    mean, deviation = known.mean(), known.std()
+    scaling = received["wind_scaling"][0].astype(np.float64)
+    np.testing.assert_allclose(scaling, [mean, deviation, mean, mean - 3 * deviation, mean + 3 * deviation], rtol=1e-6)
+    exact = (np.clip(np.float32(known), *scaling[3:]) - scaling[0]) / scaling[1]
+    np.testing.assert_allclose(received["wind"][:40, 0], exact, rtol=1e-6)
+    scores = np.clip((known - mean) / deviation, -3, 3)
     np.testing.assert_allclose(received["wind"][:, 0], [*scores, 0, 0, 3, -3], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(received["wind_missing"][:, 0], [0] * 40 + [1, 1, 0, 0])
     counts = np.arange(44) * 7 % 44
     np.testing.assert_allclose(received["count"][:, 0], (counts - counts.mean()) / counts.std(), rtol=1e-4, atol=1e-5)
 
     quartiles = pd.qcut(np.arange(40), 4, labels=False)
+    boundaries = received["depth_boundaries"][0]
+    np.testing.assert_array_equal(received["depth"][:40, 0], np.searchsorted(boundaries, np.arange(40), side="right"))
     assert np.abs(received["depth"][:40, 0] - quartiles).sum() <= 4, "boundaries are approximate quantiles"
     assert received["depth"][40:, 0].tolist() == [4, 4, 3, 0]
     assert set(received["nothing"][:, 0]) == {5}
@@ -151,6 +162,21 @@ def test_missing_label_stays_recognisable() -> None:
     assert np.isnan(received["late"].numpy()[0, 0])
 
 
+@pytest.mark.parametrize(
+    ("features", "shared"),
+    [
+        ({"wind": {"kind": "numeric"}, "wind_scaling": {"kind": "hashed"}}, "wind_scaling"),
+        ({"wind": {"kind": "bucketized"}, "wind_boundaries": {"kind": "hashed"}}, "wind_boundaries"),
+        ({"late_sin": {"kind": "hashed"}, "late": {"kind": "cyclic", "period": 24}}, "late_sin"),
+    ],
+    ids=["scaling", "boundaries", "sine"],
+)
+def test_outputs_that_would_share_a_name_are_refused(features: dict[str, Any], shared: str) -> None:
+    columns = {name: [1] for name in features}
+    with pytest.raises(ConfigError, match=rf"would share names.*received \['{shared}'\] twice.*Rename the column"):
+        _call(_feature_set({"name": "label"}, **features), **columns, label=[1])
+
+
 def test_feature_without_column_is_named() -> None:
     with pytest.raises(SchemaError, match=r"Column 'carier' is in the config but not in the schema.*mean 'carrier'\?"):
         _call(_feature_set(carier={"kind": "hashed"}), carrier=["AA"], late=[1])
@@ -190,6 +216,12 @@ def misshapen(columns: dict[str, Any]) -> dict[str, Any]:
 def test_user_function_is_used_and_never_sees_the_label() -> None:
     feature_set = _user_feature_set("usable")
     assert _call(feature_set, wind=[1.0, 2.0], late=[0, 1])["wind"].numpy().tolist() == [[2.0], [4.0]]
+
+
+def test_user_function_cannot_be_refreshed() -> None:
+    config = {"feature_set": _user_feature_set("usable").model_dump_json(), "base_analysis": '{"features": {}}'}
+    with pytest.raises(ConfigError, match=r"preprocessing_fn '.*:usable' cannot be refreshed.*Plan a cold start"):
+        preprocessing_fn({"wind": tf.constant([1.0]), "late": tf.constant([1])}, config)
 
 
 def test_user_function_that_raises_is_named() -> None:
