@@ -1,9 +1,11 @@
 """What a config says about features and label. The raw types come from the reviewed schema, not from here."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from core.errors import DataError
 from schemas.base import Record
 
 # Key of Transform's custom config under which the feature set stands, as JSON.
@@ -82,6 +84,35 @@ class LabelSpec(Record):
     name: str
     task: Literal["binary", "multiclass", "regression"] = "binary"
     classes: tuple[str, ...] = ()
+
+    def number_of(self, values: Sequence[bytes | str | float]) -> float:
+        """Return an example's label as metrics take it: the number itself, or for multiclass the index of its class.
+
+        Args:
+            values: All values that the example has of the label; there must be one.
+
+        Raises:
+            DataError: there is none, there are several, or it is no number or none of the classes.
+
+        Example:
+            >>> LabelSpec(name="late", task="multiclass", classes=("early", "late")).number_of([b"late"])
+            1.0
+        """
+        if len(values) != 1:
+            raise DataError(
+                f"A record has {len(values)} values of label {self.name!r}. Expected exactly one. "
+                "Leave unlabelled records out of the span, or correct the config's label."
+            )
+        value = values[0]
+        text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        try:
+            return float(self.classes.index(text) if self.task == "multiclass" else text)
+        except ValueError as error:
+            expected = f"one of {list(self.classes)}" if self.task == "multiclass" else "a number"
+            raise DataError(
+                f"A record has an unusable label {self.name!r}. Expected {expected}; received {text!r}. "
+                "Correct the source, or the config's label."
+            ) from error
 
 
 class FeatureSet(Record):

@@ -1,6 +1,7 @@
 """Predictions from a SavedModel, in this process. TensorFlow is imported when a model is loaded, not before."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import DataError, ServingError, did_you_mean
+from schemas.features import LabelSpec
 from schemas.model_layout import COLUMNAR_SIGNATURE, EXAMPLES_INPUT, SERVING_SIGNATURE
 
 _BATCH_SIZE = 1024  # examples per call: bounds memory, and is past where a larger batch is faster on a CPU
@@ -75,23 +77,25 @@ class Predictor:
         missing = {name: _unknown(name, num_examples, spec) for name, spec in specs.items() if name not in arrays}
         return self._call(COLUMNAR_SIGNATURE, arrays | missing)
 
-    def score_files(self, files: Sequence[Path], label: str) -> tuple[npt.NDArray[np.float64], Scores]:
+    def score_files(self, files: Sequence[Path], label: LabelSpec | str) -> tuple[npt.NDArray[np.float64], Scores]:
         """Score all records of gzipped TFRecord files, in batches.
 
         Args:
-            files: Files of one split of one span.
-            label: Column of the label, a number.
+            files: Files of one or more splits.
+            label: What the model predicts, or only its column where that is a number.
 
         Returns:
-            Labels of shape `(num_examples,)` and scores of shape `(num_examples, num_outputs)`, in the files' order.
+            Labels of shape `(num_examples,)`, for multiclass the indices of their classes, and scores of shape
+            `(num_examples, num_outputs)`, in the files' order.
 
         Raises:
-            DataError: a file cannot be read, a record has no label, or there are no records.
+            DataError: a file cannot be read, a record has no usable label, or there are no records.
             ServingError: as `predict_examples`.
         """
+        spec = LabelSpec(name=label) if isinstance(label, str) else label
         labels, scores = [], []
         for batch in _batches(files):
-            labels.append(_labels(batch, label))
+            labels.append(_labels(batch, spec))
             scores.append(self.predict_examples(batch))
         if not labels:
             raise DataError(
@@ -126,6 +130,21 @@ class Predictor:
             )
         scores: Scores = next(iter(outputs.values())).numpy()
         return scores
+
+
+@lru_cache(maxsize=4)  # the models that one cycle asks: candidate, champion and the first one, and one to spare
+def load_predictor(model_folder: Path) -> Predictor:
+    """Return the model of a folder, loaded once in this process.
+
+    Pushed versions and model artifacts never change, and loading one takes seconds.
+
+    Args:
+        model_folder: As `Predictor` takes it.
+
+    Raises:
+        ServingError: as `Predictor`.
+    """
+    return Predictor(model_folder)
 
 
 def _column(name: str, value: Any, spec: Any) -> npt.NDArray[Any]:
@@ -169,17 +188,10 @@ def _batches(files: Sequence[Path]) -> Iterator[list[bytes]]:
         ) from error
 
 
-def _labels(examples: Sequence[bytes], label: str) -> npt.NDArray[np.float64]:
+def _labels(examples: Sequence[bytes], label: LabelSpec) -> npt.NDArray[np.float64]:
     import tensorflow as tf
 
-    labels = []
-    for serialized in examples:
-        feature = tf.train.Example.FromString(serialized).features.feature[label]
-        values = [*feature.int64_list.value, *feature.float_list.value]
-        if len(values) != 1:
-            raise DataError(
-                f"A record has {len(values)} values of label {label!r}. Expected exactly one number. "
-                "Leave unlabelled records out of the span, or correct the config's label."
-            )
-        labels.append(values[0])
-    return np.asarray(labels, dtype=np.float64)
+    features = (tf.train.Example.FromString(example).features.feature[label.name] for example in examples)
+    kinds = ("bytes_list", "int64_list", "float_list")
+    values = ([value for kind in kinds for value in getattr(feature, kind).value] for feature in features)
+    return np.array([label.number_of(of_example) for of_example in values], dtype=np.float64)

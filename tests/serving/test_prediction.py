@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from core.errors import DataError, ServingError
-from serving.prediction import Predictor
+from schemas.features import LabelSpec
+from serving.prediction import Predictor, load_predictor
 
 
 def example(temp: float | None = None, *, carrier: str = "AA", late: int | None = 0) -> bytes:
@@ -84,6 +85,21 @@ def test_files_are_scored_in_order_and_over_batches(predictor: Predictor, tmp_pa
     labels, scores = predictor.score_files(files, "late")
     np.testing.assert_array_equal(labels, temps > 0)
     np.testing.assert_allclose(scores[:, 0], 1 / (1 + np.exp(-temps)), rtol=1e-5)
+
+
+def test_class_labels_become_indices(predictor: Predictor, tmp_path: Path) -> None:
+    records = [example(1.0, carrier=carrier) for carrier in ("UA", "AA", "UA")]
+    label = LabelSpec(name="carrier", task="multiclass", classes=("AA", "UA"))
+    labels, scores = predictor.score_files([write(tmp_path / "a.gz", records)], label)
+    assert labels.tolist() == [1, 0, 1]
+    assert scores.shape == (3, 1)
+
+
+def test_model_of_a_folder_is_loaded_once(saved_model: Callable[..., Path]) -> None:
+    folder, other = saved_model(), saved_model(weight=2.0)
+    assert load_predictor(folder) is load_predictor(folder)
+    assert load_predictor(other) is not load_predictor(folder)
+    assert load_predictor(other).predict_columns({"hour": 6, "temp": 1.0}).item() == pytest.approx(sigmoid(2))
 
 
 def test_a_truncated_file_is_a_data_error(predictor: Predictor, tmp_path: Path) -> None:
