@@ -96,8 +96,9 @@ def _read_file(
     spec = {name: tf.io.VarLenFeature(dtype) for name, dtype in types.items()}
     try:
         for serialized in records:
+            batch = tf.io.parse_example(serialized, spec)
             num_examples += int(serialized.shape[0])
-            for name, column in tf.io.parse_example(serialized, spec).items():
+            for name, column in batch.items():
                 values = column.values.numpy()
                 if name in widths:
                     values = values[column.indices.numpy()[:, 1] < widths[name]]
