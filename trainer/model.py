@@ -9,6 +9,7 @@ from schemas.training import ModelOptions, TrainingOptions
 from schemas.transformed import DenseInput, IdInput, model_inputs
 from trainer.heads import Head, head_for
 from trainer.layers import Cross, MaskedMeanEmbedding, NumericAffine
+from trainer.objective import AnchoredModel
 from trainer.optimizer import build_optimizer
 
 EMBEDDING_PREFIX = "embedding_"
@@ -19,7 +20,7 @@ EXTENSION_PREFIX = "extension_"
 Tensors = dict[str, keras.KerasTensor]
 
 
-def build_model(feature_set: FeatureSet, options: TrainingOptions) -> keras.Model:
+def build_model(feature_set: FeatureSet, options: TrainingOptions) -> AnchoredModel:
     """Return the compiled model with random weights and an optimizer at step 0.
 
     It takes the tensors of `schemas.transformed.model_inputs` by name and returns a tensor of shape
@@ -30,9 +31,13 @@ def build_model(feature_set: FeatureSet, options: TrainingOptions) -> keras.Mode
     """
     head = head_for(feature_set.label)
     inputs = {item.name: _input(item) for item in model_inputs(feature_set)}
-    logits = _logits(_rescaled(inputs, feature_set), feature_set, options.model, head)
+    rescaled = _rescaled(inputs, feature_set)
+    logits = _logits(rescaled, feature_set, options.model, head)
+    if options.model.extension_units:
+        branch = _extension(rescaled, feature_set, options.model, head)
+        logits = keras.layers.Add(name="extended_logits")([logits, branch])
     outputs = keras.layers.Activation(head.activation, name=head.output, dtype="float32")(logits)
-    model = keras.Model(inputs, outputs, name=options.model.kind)
+    model = AnchoredModel(inputs, outputs, name=options.model.kind)
     # No XLA: compiling costs seconds at every start, and a cycle trains for seconds.
     model.compile(build_optimizer(options), head.loss, metrics=head.metrics(), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
@@ -99,13 +104,25 @@ def _wide_logits(inputs: Tensors, feature_set: FeatureSet, head: Head) -> keras.
     return parts[0] if len(parts) == 1 else keras.layers.Add(name="wide_logits")(parts)
 
 
-def _deep_vector(inputs: Tensors, feature_set: FeatureSet) -> keras.KerasTensor:
-    """Join the dense inputs and the embeddings, shape `(batch, width)`."""
+def _extension(inputs: Tensors, feature_set: FeatureSet, options: ModelOptions, head: Head) -> keras.KerasTensor:
+    """Return what the extension adds to the logits, shape `(batch, head.units)`: zero until it has learned.
+
+    It has embeddings of its own, so that it learns as freely with all else frozen, and a user's model need not have any.
+    """
+    *hidden, last = extension_layers(options)
+    tensor = _deep_vector(inputs, feature_set, EXTENSION_PREFIX)
+    for name, units in zip(hidden, options.extension_units, strict=True):
+        tensor = keras.layers.Dense(units, activation="relu", name=name)(tensor)
+    return keras.layers.Dense(head.units, kernel_initializer="zeros", name=last)(tensor)
+
+
+def _deep_vector(inputs: Tensors, feature_set: FeatureSet, prefix: str = "") -> keras.KerasTensor:
+    """Join the dense inputs and the embeddings, shape `(batch, width)`; `prefix` begins the names of the layers."""
     vectors = _dense_vectors(inputs, feature_set)
     for item in _id_inputs(feature_set):
-        layer = MaskedMeanEmbedding(item.cardinality, item.embedding_dim, name=EMBEDDING_PREFIX + item.name)
-        vectors.append(layer(inputs[item.name]))
-    return _joined(vectors, "deep_inputs")
+        name = prefix + EMBEDDING_PREFIX + item.name
+        vectors.append(MaskedMeanEmbedding(item.cardinality, item.embedding_dim, name=name)(inputs[item.name]))
+    return _joined(vectors, prefix + "deep_inputs")
 
 
 def _hidden(tensor: keras.KerasTensor, options: ModelOptions) -> keras.KerasTensor:
