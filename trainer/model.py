@@ -107,7 +107,7 @@ def _wide_logits(inputs: Tensors, feature_set: FeatureSet, head: Head) -> keras.
 def _extension(inputs: Tensors, feature_set: FeatureSet, options: ModelOptions, head: Head) -> keras.KerasTensor:
     """Return what the extension adds to the logits, shape `(batch, head.units)`: zero until it has learned.
 
-    It has embeddings of its own, so that it learns as freely with all else frozen, and a user's model need not have any.
+    It has embeddings of its own: with all else frozen it learns as freely, and a user's model need not have any.
     """
     *hidden, last = extension_layers(options)
     tensor = _deep_vector(inputs, feature_set, EXTENSION_PREFIX)

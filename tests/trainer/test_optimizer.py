@@ -1,4 +1,6 @@
-"""The learning rate falls with the step count alone, and never below its floor."""
+"""The learning rate is what its policy says, at any step of any run, and never below its floor."""
+
+from typing import Any
 
 import keras
 import pytest
@@ -6,26 +8,56 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.training import TrainingOptions
-from trainer.optimizer import FlooredExponentialDecay, build_optimizer
+from trainer.optimizer import RunSchedule, build_optimizer, run_schedule
+
+OPTIONS: dict[str, Any] = {"learning_rate": 0.1, "decay_rate": 0.5, "decay_steps": 100, "inverse_time_alpha": 0.5}
+
+
+def _rates(schedule: RunSchedule, *steps: int) -> list[float]:
+    return [float(schedule(step)) for step in steps]
 
 
 @pytest.mark.parametrize(
-    ("step", "rate"), [(0, 0.1), (100, 0.05), (200, 0.025), (10_000, 0.01)], ids=["start", "one", "two", "floor"]
+    ("policy", "line_length", "expected"),
+    [
+        ("constant", 0, [0.1, 0.1, 0.1, 0.1, 0.1]),
+        ("exponential", 3, [0.1, 0.05, 0.025, 0.025 / 2**0.5, 0.01]),
+        ("inverse_time", 0, [0.1, 0.1, 0.1, 0.1, 0.1]),
+        ("inverse_time", 2, [0.05, 0.05, 0.05, 0.05, 0.05]),
+        # The run takes 100 steps from step 200 on.
+        ("warm_restart", 3, [0.1, 0.1, 0.1, 0.055, 0.01]),
+    ],
 )
-def test_rate_halves_until_the_floor(step: int, rate: float) -> None:
-    schedule = FlooredExponentialDecay(0.1, decay_steps=100, decay_rate=0.5, floor=0.1)
-    assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
+def test_rate_follows_its_policy(policy: Any, line_length: int, expected: list[float]) -> None:
+    options = TrainingOptions(**OPTIONS, learning_rate_policy=policy)
+    schedule = run_schedule(options, line_length=line_length, first_step=200, num_steps=100)
+    assert _rates(schedule, 0, 100, 200, 250, 10_000) == pytest.approx(expected, rel=1e-5)
+
+
+def test_warm_runs_have_a_rate_of_their_own() -> None:
+    options = TrainingOptions(learning_rate=0.1, warm_learning_rate=0.03, learning_rate_policy="constant")
+    assert _rates(run_schedule(options), 5) == pytest.approx([0.1])
+    assert _rates(run_schedule(options, line_length=1), 5) == pytest.approx([0.03])
 
 
 @given(step=st.integers(0, 10**7), rate=st.floats(0.01, 1.0), floor=st.floats(0.01, 1.0))
 def test_rate_stays_between_floor_and_initial_rate(step: int, rate: float, floor: float) -> None:
-    schedule = FlooredExponentialDecay(1.0, decay_steps=100, decay_rate=rate, floor=floor)
+    schedule = RunSchedule("exponential", decay_steps=100, decay_rate=rate, floor=floor, rate=1.0)
     assert floor * (1 - 1e-5) <= float(schedule(step)) <= 1.0 + 1e-5
     assert float(schedule(step + 100)) <= float(schedule(step)) + 1e-6
 
 
+def test_another_run_begins_without_another_schedule() -> None:
+    schedule = run_schedule(TrainingOptions(**OPTIONS, learning_rate_policy="warm_restart"), num_steps=10)
+    assert _rates(schedule, 0, 10) == pytest.approx([0.1, 0.01])
+    schedule.begin(rate=0.2, first_step=10, num_steps=10)
+    assert _rates(schedule, 10, 20) == pytest.approx([0.2, 0.02])
+
+
 def test_optimizer_survives_serialization() -> None:
-    optimizer = build_optimizer(TrainingOptions(learning_rate=0.02, clipnorm=0.5))
+    optimizer = build_optimizer(TrainingOptions(**OPTIONS, clipnorm=0.5, learning_rate_policy="exponential"))
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert again.clipnorm == 0.5
-    assert float(again.learning_rate) == pytest.approx(0.02)
+    assert float(again.learning_rate) == pytest.approx(0.1)
+    again.iterations.assign(100)
+    assert float(again.learning_rate) == pytest.approx(0.05)
