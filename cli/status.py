@@ -146,7 +146,7 @@ def _table(report: Status, metric: str) -> "Table":
     table.add_column("champion", justify="right")
     table.add_column("before", justify="right")
     table.add_column("pushed", justify="right")
-    table.add_column("seconds", justify="right")
+    table.add_column("sec", justify="right")
     last_touched = max((index for index, span in enumerate(report.spans) if span.state != "arrived"), default=-1)
     shown = report.spans[: last_touched + 1 + MAX_WAITING_ROWS]
     for span in shown:

@@ -11,11 +11,12 @@ from pipeline.graph import build_pipeline
 from pipeline.plan import RunPlan
 from pipeline.runners import compile_pipeline
 from schemas.ledger_records import ChampionRecord
+from schemas.scores import PrequentialScore
 from schemas.spans import SpanRef
 
 ROOT = "/root-of-the-pipeline"
 # Documents that the resolved config shows in full: here stands only what of them is handed over.
-DOCUMENTS = {"feature_set", "options", "custom_config"}
+DOCUMENTS = {"feature_set", "options", "custom_config", "label"}
 # TFDV's options have a key for everything, and other keys in each release: here stands the one that we set.
 STATISTICS_OPTION = "num_rank_histogram_buckets"
 REFS = tuple(SpanRef(span=span, version=1, digest=f"digest-of-{span}") for span in (7, 8, 9))
@@ -38,21 +39,27 @@ CHAMPION = ChampionRecord.model_validate(
 )
 
 
-@pytest.fixture(scope="module", params=["cold", "warm"])
+@pytest.fixture(scope="module", params=["cold", "warm", "refresh"])
 def compiled(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """TFX's intermediate representation of conf/flights.yaml for a first run, or for a warm start, as JSON."""
-    is_cold = request.param == "cold"
+    """TFX's representation of conf/flights.yaml, as JSON: a first run, a warm start, and one with a refreshed graph."""
+    is_cold, is_refresh = request.param == "cold", request.param == "refresh"
     plan = RunPlan(
         run_id=f"{request.param}-run",
         trigger="manual",
         span=REFS[1] if is_cold else REFS[2],
         window=REFS[:2] if is_cold else REFS[2:],
-        initialisation=request.param,
+        initialisation="cold" if is_cold else "warm",
         champion=None if is_cold else CHAMPION,
         base_model_uri=None if is_cold else CHAMPION.model_uri,
-        transform_graph_uri=None if is_cold else CHAMPION.transform_graph_uri,
+        line_length=0 if is_cold else 1,
+        transform_graph_uri=None if is_cold or is_refresh else CHAMPION.transform_graph_uri,
+        analysis_window=REFS[:2] if is_cold else REFS if is_refresh else (),
         previous_statistics_uri=None if is_cold else "/statistics/8",
         reference_statistics_uri=None if is_cold else CHAMPION.statistics_uri,
+        replay_uri=None if is_cold else "/replay/8",
+        prequential_history=() if is_cold else (PrequentialScore(span=8, num_examples=10, metrics={"auc": 0.7}),),
+        is_prequential=not is_cold,
+        is_shadow=False,
         push_version=1 if is_cold else 2,
         why=("golden",),
     )
