@@ -155,7 +155,7 @@ def _read_fisher(file: Path) -> Arrays:
 
 
 def _check_constants(base: Analysis, current: Analysis) -> None:
-    """Refuse a graph that was analysed anew rather than refreshed: raw bounds and bucket boundaries must be the same."""
+    """Refuse a graph that was analysed anew rather than refreshed: raw bounds and boundaries must be the same."""
     for name in sorted(base.features.keys() & current.features.keys()):
         one, two = (_constants(analysis, name) for analysis in (base, current))
         if one != two:
