@@ -1,6 +1,6 @@
 """The replay buffer on disk: read, offered the spans of an Examples artifact, written. What is kept: reservoir.py."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -24,7 +24,7 @@ def update_buffer(
     examples: Path,
     target: Path,
     *,
-    spans: Iterable[SpanRef],
+    spans: Sequence[SpanRef],
     options: ReplayOptions,
     label: str,
     seed: int,
@@ -52,7 +52,9 @@ def update_buffer(
     reservoirs = {}
     for split in SPLITS:
         reservoir = read_reservoir(previous, split) if previous else Reservoir()
-        for ref in sorted(spans, key=lambda ref: ref.span):
+        reservoir = reservoir.keep(capacities[split], options.balance)  # the config may ask for fewer than before
+        new = [ref for ref in spans if not reservoir.was_offered(ref)]
+        for ref in new:
             records = _read_records(_files_of(examples, split, ref))
             priorities = priorities_of(seed, split, ref.span, len(records))
             labels = [_label_text(record, label) for record in records]

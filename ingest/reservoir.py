@@ -56,6 +56,10 @@ class Reservoir:
     offered: Mapping[int, SpanRef] = field(default_factory=dict)
     num_seen: int = 0
 
+    def was_offered(self, ref: SpanRef) -> bool:
+        """Whether this version of the span, or a correction of it, was offered before."""
+        return ref.span in self.offered and self.offered[ref.span].version >= ref.version
+
     def offer(
         self, ref: SpanRef, examples: Sequence[bytes], labels: Sequence[str], *, priorities: npt.NDArray[np.uint64]
     ) -> "Reservoir":
@@ -70,8 +74,7 @@ class Reservoir:
             labels: Their labels as text.
             priorities: As `priorities_of` gives them.
         """
-        known = self.offered.get(ref.span)
-        if known is not None and known.version >= ref.version:
+        if self.was_offered(ref):
             return self
         new = pd.DataFrame(
             {

@@ -101,6 +101,15 @@ def test_same_update_gives_the_same_bytes_and_leaves_the_previous_buffer_alone(a
     assert digest_of_folder(first) == before
 
 
+def test_buffer_that_the_config_makes_smaller_shrinks(add_span, update):
+    add_span(1)
+    first, *_ = update("first", ref(1))
+    options = ReplayOptions(train_examples=3, eval_examples=4)
+    smaller, membership, _ = update("smaller", ref(1), previous=first, options=options)
+    assert membership.members == {"train": {"1-1": 3}, "eval": {"1-1": 4}}
+    assert read_replay(smaller, "train")[0] == read_replay(first, "train")[0][:3]
+
+
 def test_another_seed_is_another_sample(add_span, update):
     add_span(1)
     samples = [read_replay(update(f"seed-{seed}", ref(1), seed=seed)[0], "train")[0] for seed in (0, 1)]
