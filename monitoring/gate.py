@@ -1,178 +1,177 @@
-"""The table of what TFMA measured and required, read from an Evaluator's output. TFMA decides; this explains."""
+"""The gate's table and its verdict: TFMA's values and absolute bounds, and the noisy difference to the champion.
+
+In here: what follows from measurements. Not in here: reading TFMA's output (evaluation.py), the interval of a
+difference (bootstrap.py), forgetting (forgetting.py).
+"""
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import tensorflow_model_analysis as tfma
-from tensorflow_model_analysis.proto import config_pb2
-from tensorflow_model_analysis.slicer import slicer_lib
+import numpy as np
 
-from core.errors import DataError
-from schemas.gate import OVERALL, GateReport, GateRow
+from monitoring.bootstrap import is_non_inferior, is_superior
+from monitoring.evaluation import Evaluation, SliceKey, read_evaluation, slice_words
+from monitoring.scored_examples import ScoredExamples
+from monitoring.wording import (
+    comparison_words,
+    non_inferiority_words,
+    superiority_words,
+    undecided_words,
+    value_words,
+)
+from schemas.gate import (
+    OVERALL,
+    BackwardTransfer,
+    BootstrapOptions,
+    Difference,
+    GateOptions,
+    GateReport,
+    GateRow,
+    MetricBound,
+)
+from schemas.scores import PrequentialSummary
 
-_DIFF_SUFFIX = "_diff"  # TFMA's name for candidate minus baseline
-SliceKey = tuple[tuple[str, Any], ...]
-Metrics = Mapping[SliceKey, Mapping[str, float]]
 
+def explain_gate(
+    evaluation_folder: Path,
+    *,
+    options: GateOptions,
+    comparison: ScoredExamples | None = None,
+    backward_transfer: BackwardTransfer | None = None,
+    prequential: PrequentialSummary | None = None,
+    is_warm: bool = False,
+) -> GateReport:
+    """Say per slice and metric what was measured and required, and whether the candidate may serve.
 
-def explain_gate(evaluation_folder: Path) -> GateReport:
-    """Read the folder of a `ModelEvaluation` artifact and say per slice and metric what was measured and required.
+    Absolute bounds are TFMA's verdict. What is asked against the champion is held against the interval of the
+    difference; where there are too few examples for one it decides nothing, and the absolute bounds alone do. The gate
+    fails closed where TFMA passes: without a bound, and without any evaluated example.
 
-    The verdict fails closed where TFMA's would pass: without thresholds, and without any evaluated example.
+    Args:
+        evaluation_folder: Folder of a `ModelEvaluation` artifact, made with the absolute bounds of `options`.
+        options: What is required.
+        comparison: The evaluated examples as candidate and champion score them; None without a champion or an example.
+        backward_transfer: What `monitoring.forgetting` measured; None where there is no sample of older spans.
+        prequential: Where the champion's scores stand; None before the first.
+        is_warm: Whether the candidate started from a base model, which `on_decay: block` keeps from serving.
 
     Raises:
         DataError: the folder holds no evaluation.
     """
-    config = _load(evaluation_folder)
-    candidate_name = next((spec.name for spec in config.model_specs if not spec.is_baseline), "")
-    champion_name = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
-    candidate = _metrics(evaluation_folder, candidate_name)
-    champion = {} if champion_name is None else _metrics(evaluation_folder, champion_name)
-    requirements = _requirements(config, candidate_name)
-    validation = tfma.load_validation_result(str(evaluation_folder)) if requirements else None
-    rows = (*_rows(candidate, champion, requirements, _failures(validation)), *_missing_rows(validation))
-    reasons = [row.sentence for row in rows if not row.passed]
-    if not requirements:
-        reasons.append("The config sets no threshold for any metric: nothing can bless a model.")
-    if not candidate.get((), {}):
-        reasons.append("No example of the eval split was evaluated: nothing is known about the candidate.")
-    if validation is not None and not validation.validation_ok and not reasons:
+    evaluation = read_evaluation(evaluation_folder)
+    rows = (*_rows(evaluation, options, comparison), *_missing_rows(evaluation))
+    reasons = [
+        *(row.sentence for row in rows if not row.passed),
+        *_failures_to_measure(evaluation, comparison),
+        *([backward_transfer.sentence] if backward_transfer and not backward_transfer.passed else []),
+        *_decay(options, prequential, is_warm=is_warm),
+    ]
+    if evaluation.is_valid is False and not reasons:
         reasons.append("TFMA's validation failed without naming a metric.")
     return GateReport(
         is_blessed=not reasons,
         rows=rows,
-        candidate=_finite(candidate.get((), {})),
-        champion=_finite(champion.get((), {})),
+        candidate=_finite(evaluation.candidate.get((), {})),
+        champion=_finite(evaluation.champion.get((), {})),
+        backward_transfer=backward_transfer,
+        prequential=prequential,
         reasons=tuple(reasons),
     )
 
 
-@dataclass(frozen=True)
-class _Requirement:
-    """One threshold of one metric; `slice_spec` None means every slice, as TFMA understands it."""
-
-    metric: str
-    slice_spec: Any
-    threshold: Any
-
-    def applies_to(self, slice_key: SliceKey) -> bool:
-        if self.slice_spec is None:
-            return True
-        return bool(slicer_lib.SingleSliceSpec(spec=self.slice_spec).is_slice_applicable(slice_key))
-
-    @property
-    def is_change(self) -> bool:
-        return isinstance(self.threshold, config_pb2.GenericChangeThreshold)
+def _failures_to_measure(evaluation: Evaluation, comparison: ScoredExamples | None) -> Iterator[str]:
+    if evaluation.is_valid is None:
+        yield "TFMA was given no bound for any metric: nothing can bless a model."
+    if not evaluation.candidate.get((), {}):
+        yield "No example of the eval split was evaluated: nothing is known about the candidate."
+    if comparison is not None and not np.isfinite(comparison.candidate).all():
+        rows = np.isfinite(comparison.candidate).reshape(len(comparison), -1).all(axis=1)
+        yield f"The candidate's score of {np.sum(~rows):,} of {len(rows):,} examples is not a finite number."
 
 
-def _load(folder: Path) -> Any:
-    try:
-        config = tfma.load_eval_result(str(folder), model_name=None).config
-    except (OSError, ValueError) as error:
-        raise DataError(f"{_no_evaluation(folder)} ({error})") from error
-    if config is None:
-        raise DataError(_no_evaluation(folder))
-    return config
+def _decay(options: GateOptions, prequential: PrequentialSummary | None, *, is_warm: bool) -> Iterator[str]:
+    if options.prequential.on_decay == "block" and prequential is not None and prequential.has_decayed and is_warm:
+        yield f"{prequential.sentence} Until a cold start wins, no warm-started candidate may serve."
 
 
-def _no_evaluation(folder: Path) -> str:
-    return (
-        f"{str(folder)!r} holds no evaluation. Expected the files that TFX's Evaluator writes; received a folder "
-        "without a readable eval_config.json. Pass the uri of a ModelEvaluation artifact."
-    )
-
-
-def _metrics(folder: Path, model_name: str) -> Metrics:
-    """Return TFMA's scalar metrics of one model by slice, without the differences."""
-    result = tfma.load_eval_result(str(folder), model_name=model_name)
-    return {
-        tuple(slice_key): {
-            name: value["doubleValue"]
-            for metrics in outputs.values()
-            for by_name in metrics.values()
-            for name, value in by_name.items()
-            if "doubleValue" in value and not name.endswith(_DIFF_SUFFIX)
-        }
-        for slice_key, outputs in result.slicing_metrics
-    }
-
-
-def _requirements(config: Any, candidate_name: str) -> list[_Requirement]:
-    thresholds = tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
-    return [
-        _Requirement(key.name, slice_spec, threshold)
-        for key, by_slice in thresholds.items()
-        if key.model_name == candidate_name
-        for slice_spec, threshold in by_slice
-    ]
-
-
-def _failures(validation: Any | None) -> set[tuple[SliceKey, str]]:
-    if validation is None:
-        return set()
-    return {
-        (slicer_lib.deserialize_slice_key(by_slice.slice_key), failure.metric_key.name)
-        for by_slice in validation.metric_validations_per_slice
-        for failure in by_slice.failures
-    }
-
-
-def _rows(
-    candidate: Metrics, champion: Metrics, requirements: list[_Requirement], failures: set[tuple[SliceKey, str]]
-) -> Iterator[GateRow]:
-    for slice_key in sorted(candidate, key=lambda key: (len(key), str(key))):
-        required = [requirement for requirement in requirements if requirement.applies_to(slice_key)]
+def _rows(evaluation: Evaluation, options: GateOptions, comparison: ScoredExamples | None) -> Iterator[GateRow]:
+    for slice_key in sorted(evaluation.candidate, key=lambda key: (len(key), str(key))):
+        columns = sorted(column for column, _ in slice_key)
+        bounds = [bound for bound in options.bounds if sorted(bound.slices) == columns]
+        examples = None if comparison is None else comparison.in_slice(slice_key)
         # A metric that TFMA could not compute still has its row where something is required of it.
-        for metric in dict.fromkeys((*sorted(candidate[slice_key]), *(requirement.metric for requirement in required))):
-            yield _row(
-                _slice_words(slice_key),
-                metric,
-                values=(candidate[slice_key].get(metric), champion.get(slice_key, {}).get(metric)),
-                required=[requirement for requirement in required if requirement.metric == metric],
-                passed=(slice_key, metric) not in failures,
-            )
+        metrics = (*sorted(evaluation.candidate[slice_key]), *(bound.metric for bound in bounds))
+        for metric in dict.fromkeys(metrics):
+            of_metric = [bound for bound in bounds if bound.metric == metric]
+            yield _row(evaluation, slice_key, metric, of_metric, examples, options.bootstrap)
 
 
 def _row(
-    slice_words: str,
+    evaluation: Evaluation,
+    slice_key: SliceKey,
     metric: str,
-    *,
-    values: tuple[float | None, float | None],
-    required: list[_Requirement],
-    passed: bool,
+    bounds: list[MetricBound],
+    examples: ScoredExamples | None,
+    bootstrap: BootstrapOptions,
 ) -> GateRow:
-    candidate, champion = (value if value is not None and math.isfinite(value) else None for value in values)
-    absolute = [requirement.threshold for requirement in required if not requirement.is_change]
-    lower = max((bound.lower_bound.value for bound in absolute if bound.HasField("lower_bound")), default=None)
-    upper = min((bound.upper_bound.value for bound in absolute if bound.HasField("upper_bound")), default=None)
-    change = " and ".join(_change_words(requirement.threshold) for requirement in required if requirement.is_change)
-    fact = f"{metric} ({slice_words}) is {_number(candidate)}"
-    if champion is not None:
-        fact += f", the champion's {_number(champion)}"
-    bounds = [f"at least {lower:g}"] if lower is not None else []
-    bounds += [f"at most {upper:g}"] if upper is not None else []
-    bounds += [f"a change of {change}"] if change else []
-    verdict = f"; required: {', '.join(bounds)}: {'passed' if passed else 'failed'}" if bounds else "; nothing required"
-    return GateRow(
-        slice=slice_words,
+    candidate, champion = (
+        _finite(metrics.get(slice_key, {})).get(metric) for metrics in (evaluation.candidate, evaluation.champion)
+    )
+    difference = None if examples is None else examples.difference(metric, bootstrap)
+    policies = [] if examples is None else [bound for bound in bounds if bound.policy != "absolute"]
+    is_valid = (slice_key, metric) not in evaluation.failures
+    is_not_worse = difference is None or all(_holds(bound, difference) for bound in policies)
+    row = GateRow(
+        slice=slice_words(slice_key),
         metric=metric,
         candidate=candidate,
         champion=champion,
-        lower_bound=lower,
-        upper_bound=upper,
-        change_bound=change or None,
-        passed=passed,
-        sentence=f"{fact}{verdict}.",
+        lower_bound=max((bound.minimum for bound in bounds if bound.minimum is not None), default=None),
+        upper_bound=min((bound.maximum for bound in bounds if bound.maximum is not None), default=None),
+        change_bound=" and ".join(_policy_words(bound, bootstrap) for bound in policies) or None,
+        difference=difference,
+        passed=is_valid and is_not_worse,
+        is_undecided=bool(policies) and difference is None,
+        sentence="",
     )
+    undecided = "" if examples is None else undecided_words(len(examples), bootstrap)
+    required = _required_words(row, is_valid=is_valid, is_not_worse=is_not_worse, undecided=undecided)
+    fact = f"{metric} ({row.slice}) is {value_words(candidate)}{comparison_words(champion, difference, bootstrap)}"
+    return row.model_copy(update={"sentence": f"{fact}; {required}."})
 
 
-def _missing_rows(validation: Any | None) -> Iterator[GateRow]:
-    for spec in () if validation is None else validation.missing_slices:
-        values = [f"{key}={spec.feature_values[key]}" for key in sorted(spec.feature_values)]
-        words = ", ".join([*values, *(f"{key}=?" for key in sorted(spec.feature_keys))]) or OVERALL
+def _holds(bound: MetricBound, difference: Difference) -> bool:
+    if bound.policy == "superior":
+        return is_superior(difference, bound.metric)
+    return is_non_inferior(difference, bound.metric, margin=bound.margin)
+
+
+def _policy_words(bound: MetricBound, options: BootstrapOptions) -> str:
+    if bound.policy == "superior":
+        return superiority_words(options)
+    return non_inferiority_words(bound.margin, options)
+
+
+def _required_words(row: GateRow, *, is_valid: bool, is_not_worse: bool, undecided: str) -> str:
+    """Return each thing that is required of the row, followed by what became of it."""
+    absolute = [f"at least {row.lower_bound:g}"] if row.lower_bound is not None else []
+    absolute += [f"at most {row.upper_bound:g}"] if row.upper_bound is not None else []
+    clauses = [f"{' and '.join(absolute)}: {_verdict_word(is_valid)}"] if absolute else []
+    if row.is_undecided:
+        decides = "the absolute bounds alone decide" if row.slice == OVERALL else "decides nothing"
+        clauses.append(f"{row.change_bound}: {undecided}: {decides}")
+    elif row.change_bound is not None:
+        clauses.append(f"{row.change_bound}: {_verdict_word(is_not_worse)}")
+    return f"required: {'; '.join(clauses)}" if clauses else "nothing required"
+
+
+def _verdict_word(passed: bool) -> str:
+    return "passed" if passed else "failed"
+
+
+def _missing_rows(evaluation: Evaluation) -> Iterator[GateRow]:
+    for words in evaluation.missing_slices:
         yield GateRow(
             slice=words,
             metric="example_count",
@@ -184,21 +183,6 @@ def _missing_rows(validation: Any | None) -> Iterator[GateRow]:
             passed=False,
             sentence=f"No evaluated example is in slice {words}, of which a metric is required.",
         )
-
-
-def _change_words(threshold: Any) -> str:
-    side = "at most" if threshold.direction == config_pb2.MetricDirection.LOWER_IS_BETTER else "at least"
-    parts = [f"{side} {threshold.absolute.value:+g}"] if threshold.HasField("absolute") else []
-    parts += [f"{side} {threshold.relative.value:+.2%}"] if threshold.HasField("relative") else []
-    return " and ".join(parts)
-
-
-def _slice_words(slice_key: SliceKey) -> str:
-    return ", ".join(f"{name}={value}" for name, value in slice_key) or OVERALL
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -1,92 +1,67 @@
-"""The table, against evaluations that TFMA made of two small SavedModels."""
+"""The table, against evaluations that TFMA made of two small models."""
 
-import random
-from collections.abc import Callable
-from pathlib import Path
-
+import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_model_analysis as tfma
-from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
 from tensorflow_model_analysis.proto import config_pb2
 
 from core.errors import DataError
 from monitoring.gate import explain_gate
-from schemas.gate import GateReport, GateRow
+from monitoring.scored_examples import ScoredExamples
+from pipeline.evaluation import evaluation_config
+from schemas.features import LabelSpec
+from schemas.gate import BackwardTransfer, GateOptions, GateReport, GateRow
+from schemas.scores import PrequentialSummary
 
-AUC = 'metrics { class_name: "AUC" %s }'
-LOSS = 'metrics { class_name: "BinaryCrossentropy" %s }'
-COUNT = 'metrics { class_name: "ExampleCount" }'
-EvaluationOf = Callable[..., Path]
+LABEL = LabelSpec(name="late")
+AUC = {"metric": "auc", "minimum": 0.6}
+LOSS = {"metric": "binary_crossentropy", "maximum": 1.0}
+BY_CARRIER = {"metric": "auc", "minimum": 0.1, "slices": ["carrier"]}
+DECAYED = PrequentialSummary(
+    metric="auc", latest=0.5, sliding=0.5, faded=0.6, has_decayed=True, sentence="The AUC has decayed."
+)
 # TFMA converts arrays of one element to numbers.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning:tensorflow_model")
 
 
-class _Model(tf.Module):
-    """Scores by `weight * x + noise`: the greater the weight, the better it ranks."""
-
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = tf.Variable(weight)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        spec = {name: tf.io.FixedLenFeature([1], tf.float32) for name in ("x", "noise")}
-        features = tf.io.parse_example(examples, spec)
-        return {"probability": tf.sigmoid(self.weight * features["x"] + features["noise"])}
-
-
-def _example(chance: random.Random, carrier: str) -> bytes:
-    label = chance.randrange(2)
-    example = tf.train.Example()
-    example.features.feature["x"].float_list.value.append(2.0 * label - 1)
-    example.features.feature["noise"].float_list.value.append(chance.gauss(0, 1.5))
-    example.features.feature["late"].int64_list.value.append(label)
-    example.features.feature["carrier"].bytes_list.value.append(carrier.encode())
-    return bytes(example.SerializeToString())
+def options(*bounds, **kwargs) -> GateOptions:
+    return GateOptions(slices=(("carrier",),), bounds=bounds, **kwargs)
 
 
 @pytest.fixture(scope="module")
-def evaluation_of(tmp_path_factory: pytest.TempPathFactory) -> EvaluationOf:
-    root = tmp_path_factory.mktemp("gate")
-    for name, weight in (("good", 2.0), ("poor", 0.5)):
-        model = _Model(weight)
-        tf.saved_model.save(model, str(root / name), signatures={"serving_default": model.serve})
+def compared(evaluations):
+    """Return the evaluation of the good model against the poor one."""
+    config = evaluation_config(LABEL, options(AUC, LOSS, BY_CARRIER), has_champion=True)
+    return evaluations.evaluate(config, "good", "poor")
 
-    def make(metrics: str, *, champion: str | None = "poor", num_examples: int = 200) -> Path:
-        chance = random.Random(0)
-        data = root / f"examples-{num_examples}.gz"
-        with tf.io.TFRecordWriter(str(data), "GZIP") as writer:
-            for position in range(num_examples):
-                writer.write(_example(chance, ("AA", "UA")[position % 2]))
-        config = text_format.Parse(
-            'model_specs { signature_name: "serving_default" label_key: "late" prediction_key: "probability" }'
-            'slicing_specs {} slicing_specs { feature_keys: "carrier" } metrics_specs { ' + metrics + " }",
-            # TFMA 0.52 has `tfma.EvalConfig` only once TFX is imported.
-            config_pb2.EvalConfig(),
-        )
-        # As TFX's Evaluator prepares it.
-        config = tfma.utils.update_eval_config_with_defaults(
-            config, has_baseline=champion is not None, rubber_stamp=True
-        )
-        names = ["good"] if champion is None else ["good", champion]
-        models = [
-            tfma.default_eval_shared_model(str(root / name), model_name=spec.name, eval_config=config)
-            for name, spec in zip(names, config.model_specs, strict=True)
-        ]
-        output = Path(tmp_path_factory.mktemp("evaluation"))
-        tfma.run_model_analysis(
-            models if len(models) > 1 else models[0],
-            config,
-            data_location=str(data),
-            output_path=str(output),
-            # Beam's default runner first looks for a server to download.
-            pipeline_options=PipelineOptions(["--runner=FnApiRunner"]),
-        )
-        return output
 
-    return make
+@pytest.fixture(scope="module")
+def alone(evaluations):
+    """Return the evaluation of the good model without a champion."""
+    config = evaluation_config(LABEL, options(AUC, LOSS, BY_CARRIER), has_champion=False)
+    return evaluations.evaluate(config, "good")
+
+
+@pytest.fixture
+def explain(evaluations, compared):
+    """Return a function that judges one model against the other on the first examples, by default on all.
+
+    The values of the table stay those of the good model; only the comparison knows which is which.
+    """
+
+    def explain(gate_options, *, candidate="good", num_examples=440, **kwargs):
+        champion = "poor" if candidate == "good" else "good"
+        carriers = np.array(evaluations.carriers[:num_examples])
+        comparison = ScoredExamples(
+            task="binary",
+            labels=np.array(evaluations.labels[:num_examples]),
+            candidate=evaluations.scores(candidate)[:num_examples],
+            champion=evaluations.scores(champion)[:num_examples],
+            members={("carrier", name): np.flatnonzero(carriers == name) for name in ("AA", "UA", "ZZ")},
+        )
+        return explain_gate(compared, options=gate_options, **{"comparison": comparison, **kwargs})
+
+    return explain
 
 
 def row(report: GateReport, metric: str, slice_words: str = "overall") -> GateRow:
@@ -94,74 +69,145 @@ def row(report: GateReport, metric: str, slice_words: str = "overall") -> GateRo
     return found
 
 
-def test_bounds_values_and_verdicts_are_in_the_table(evaluation_of: EvaluationOf) -> None:
-    auc = AUC % (
-        "threshold { value_threshold { lower_bound { value: 0.6 } }"
-        " change_threshold { direction: HIGHER_IS_BETTER absolute { value: -0.01 } } }"
-        ' per_slice_thresholds { slicing_specs { feature_keys: "carrier" }'
-        " threshold { value_threshold { lower_bound { value: 0.999 } } } }"
-        ' per_slice_thresholds { slicing_specs { feature_values { key: "carrier" value: "ZZ" } }'
-        " threshold { value_threshold { lower_bound { value: 0.5 } } } }"
-    )
-    loss = LOSS % "threshold { change_threshold { direction: LOWER_IS_BETTER relative { value: 0.05 } } }"
-    report = explain_gate(evaluation_of(COUNT + auc + loss))
-
-    overall = row(report, "auc")
-    assert overall.passed
-    assert overall.candidate is not None
-    assert overall.champion is not None
-    assert overall.candidate > overall.champion
-    assert (overall.lower_bound, overall.upper_bound, overall.change_bound) == (0.6, None, "at least -0.01")
-    assert "; required: at least 0.6, a change of at least -0.01: passed." in overall.sentence
-    assert row(report, "binary_crossentropy").change_bound == "at most +5.00%"
-    assert row(report, "example_count").sentence == (
-        "example_count (overall) is 200, the champion's 200; nothing required."
-    )
-    carrier = row(report, "auc", "carrier=AA")
-    assert (carrier.passed, carrier.lower_bound) == (False, 0.999)
-    assert not report.is_blessed
-    assert [reason.partition(" is ")[0] for reason in report.reasons] == [
-        "auc (carrier=AA)", "auc (carrier=UA)", "No evaluated example",
-    ]  # fmt: skip
-    assert report.reasons[2] == "No evaluated example is in slice carrier=ZZ, of which a metric is required."
-    assert report.candidate["auc"] == overall.candidate
-    assert set(report.champion) == {"auc", "binary_crossentropy", "example_count"}
-
-
-def test_a_worse_candidate_fails_against_the_champion(evaluation_of: EvaluationOf) -> None:
-    loss = LOSS % "threshold { change_threshold { direction: LOWER_IS_BETTER absolute { value: -0.1 } } }"
-    report = explain_gate(evaluation_of(loss, champion="good"))
-    assert not report.is_blessed
-    assert "; required: a change of at most -0.1: failed." in row(report, "binary_crossentropy").sentence
-
-
-def test_without_a_champion_the_absolute_bounds_decide(evaluation_of: EvaluationOf) -> None:
-    auc = AUC % (
-        "threshold { value_threshold { lower_bound { value: 0.6 } upper_bound { value: 1 } }"
-        " change_threshold { direction: HIGHER_IS_BETTER absolute { value: 0.5 } } }"
-    )
-    report = explain_gate(evaluation_of(auc, champion=None))
-    overall = row(report, "auc")
+def test_values_bounds_and_differences_are_in_the_table(explain):
+    report = explain(options(AUC | {"policy": "superior"}, LOSS, BY_CARRIER))
     assert report.is_blessed
-    assert report.reasons == ()
+    overall = row(report, "auc")
+    assert (overall.lower_bound, overall.upper_bound) == (0.6, None)
+    assert overall.change_bound == "better than the champion (90 % interval)"
+    # TFMA's AUC is an approximation by 10,000 thresholds.
+    assert overall.difference.value == pytest.approx(overall.candidate - overall.champion, abs=1e-3)
+    assert overall.difference.num_examples == 440
+    assert 0 < overall.difference.low < overall.difference.value < overall.difference.high
+    assert report.candidate["auc"] == overall.candidate
+    assert {"auc", "binary_crossentropy", "calibration", "example_count"} <= set(report.champion)
+
+
+def test_the_sentence_prints_difference_interval_and_detectable_effect(explain):
+    report = explain(options(AUC | {"policy": "non_inferior", "margin": 0.01}, LOSS, BY_CARRIER))
+    found = row(report, "auc")
+    assert found.sentence == (
+        f"auc (overall) is {found.candidate:.4f}, the champion's {found.champion:.4f}, a difference of "
+        f"{found.difference.value:+.4f} (90 % interval {found.difference.low:+.4f} to {found.difference.high:+.4f}; "
+        f"{found.difference.min_detectable_effect:.4f} would be detected); required: at least 0.6: passed; not worse "
+        "than the champion by more than 0.01 (90 % interval): passed."
+    )
+    count = row(report, "example_count")
+    assert count.sentence == "example_count (overall) is 440, the champion's 440; nothing required."
+    assert count.difference is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "candidate", "is_blessed"),
+    [
+        (AUC | {"policy": "superior"}, "good", True),
+        (AUC | {"policy": "superior"}, "poor", False),
+        (AUC | {"policy": "non_inferior", "margin": 0.01}, "poor", False),
+        (AUC | {"policy": "non_inferior", "margin": 0.5}, "poor", True),
+        (LOSS | {"policy": "superior"}, "good", True),
+        (LOSS | {"policy": "superior"}, "poor", False),
+        (LOSS | {"policy": "non_inferior", "margin": 0.01}, "poor", False),
+        (LOSS | {"policy": "non_inferior", "margin": 0.9}, "poor", True),
+    ],
+)
+def test_the_policy_decides(explain, bound, candidate, is_blessed):
+    report = explain(options(bound), candidate=candidate)
+    assert report.is_blessed is is_blessed
+    assert row(report, bound["metric"]).passed is is_blessed
+    assert [reason.endswith("(90 % interval): failed.") for reason in report.reasons] == [True] * (not is_blessed)
+
+
+def test_a_small_slice_is_undecided_and_fails_nothing(explain):
+    report = explain(options(AUC, BY_CARRIER | {"policy": "superior"}))
+    small, large = row(report, "auc", "carrier=ZZ"), row(report, "auc", "carrier=AA")
+    assert (small.passed, small.is_undecided, small.difference) == (True, True, None)
+    assert (large.passed, large.is_undecided, large.difference.num_examples) == (True, False, 200)
+    assert small.sentence.endswith("too few examples (40 of 200 needed) to tell: decides nothing.")
+    assert report.is_blessed
+
+
+def test_overall_undecided_leaves_the_absolute_bounds_to_decide(explain):
+    report = explain(options(AUC | {"policy": "superior"}), candidate="poor", num_examples=57)
+    found = row(report, "auc")
+    assert report.is_blessed
+    assert (found.passed, found.is_undecided) == (True, True)
+    assert found.sentence.endswith(
+        "required: at least 0.6: passed; better than the champion (90 % interval): "
+        "too few examples (57 of 200 needed) to tell: the absolute bounds alone decide."
+    )
+
+
+def test_without_a_champion_the_absolute_bounds_decide(alone):
+    report = explain_gate(alone, options=options(AUC | {"policy": "superior"}))
+    found = row(report, "auc")
+    assert report.is_blessed
     assert report.champion == {}
-    assert (overall.champion, overall.change_bound) == (None, None)
-    assert (overall.lower_bound, overall.upper_bound) == (0.6, 1)
+    assert (found.champion, found.change_bound, found.difference, found.is_undecided) == (None, None, None, False)
 
 
-def test_without_any_threshold_nothing_is_blessed(evaluation_of: EvaluationOf) -> None:
-    report = explain_gate(evaluation_of(AUC % "", champion=None))
-    assert not report.is_blessed
-    assert report.reasons == ("The config sets no threshold for any metric: nothing can bless a model.",)
+def test_a_score_that_is_no_number_is_never_blessed(evaluations, alone):
+    scores = evaluations.scores("good")
+    broken = np.where(np.arange(440)[:, None] < 3, np.nan, scores)
+    comparison = ScoredExamples("binary", np.array(evaluations.labels), candidate=broken, champion=scores)
+    report = explain_gate(alone, options=options(AUC), comparison=comparison)
+    assert report.reasons == ("The candidate's score of 3 of 440 examples is not a finite number.",)
 
 
-def test_without_any_example_nothing_is_blessed(evaluation_of: EvaluationOf) -> None:
-    auc = AUC % "threshold { value_threshold { lower_bound { value: 0.6 } } }"
-    report = explain_gate(evaluation_of(auc, champion=None, num_examples=0))
+@pytest.mark.parametrize(
+    ("on_decay", "is_warm", "is_blessed"),
+    [("block", True, False), ("block", False, True), ("report", True, True)],
+)
+def test_decay_blocks_warm_candidates_if_asked(alone, on_decay, is_warm, is_blessed):
+    gate_options = options(AUC, prequential={"on_decay": on_decay})
+    report = explain_gate(alone, options=gate_options, prequential=DECAYED, is_warm=is_warm)
+    assert report.is_blessed is is_blessed
+    assert report.prequential == DECAYED
+    blocked = ("The AUC has decayed. Until a cold start wins, no warm-started candidate may serve.",)
+    assert report.reasons == (() if is_blessed else blocked)
+
+
+def test_forgetting_is_a_reason(alone):
+    transfer = BackwardTransfer(
+        metric="auc", candidate=0.5, champion=0.7, difference=None, by_span={}, passed=False, sentence="It forgot."
+    )
+    report = explain_gate(alone, options=options(AUC), backward_transfer=transfer)
+    assert (report.is_blessed, report.reasons, report.backward_transfer) == (False, ("It forgot.",), transfer)
+
+
+def test_without_any_bound_nothing_is_blessed(evaluations):
+    config = text_format.Parse(
+        'model_specs { signature_name: "serving_default" label_key: "late" prediction_key: "probability" }'
+        'metrics_specs { metrics { class_name: "AUC" } }',
+        # TFMA 0.52 has `tfma.EvalConfig` only once TFX is imported.
+        config_pb2.EvalConfig(),
+    )
+    report = explain_gate(evaluations.evaluate(config, "good"), options=options(AUC))
+    assert report.reasons == ("TFMA was given no bound for any metric: nothing can bless a model.",)
+
+
+def test_without_any_example_nothing_is_blessed(evaluations):
+    config = evaluation_config(LABEL, options(AUC), has_champion=False)
+    report = explain_gate(evaluations.evaluate(config, "good", with_examples=False), options=options(AUC))
     assert not report.is_blessed
     assert "No example of the eval split was evaluated" in " ".join(report.reasons)
 
 
-def test_a_folder_without_an_evaluation_is_an_error(tmp_path: Path) -> None:
+def test_absolute_bounds_fail_whatever_the_difference(evaluations):
+    strict = options(AUC | {"minimum": 0.999, "policy": "superior"}, BY_CARRIER | {"metric": "binary_crossentropy"})
+    config = evaluation_config(LABEL, strict, has_champion=True)
+    for metric in config.metrics_specs[0].metrics:
+        for threshold in metric.per_slice_thresholds:
+            for spec in threshold.slicing_specs:
+                spec.feature_values.update(dict.fromkeys(spec.feature_keys, "XX"))
+                spec.ClearField("feature_keys")
+    comparison = ScoredExamples("binary", np.array(evaluations.labels), *map(evaluations.scores, ("good", "poor")))
+    report = explain_gate(evaluations.evaluate(config, "good", "poor"), options=strict, comparison=comparison)
+    broken, missing = report.reasons
+    assert not report.is_blessed
+    assert broken.endswith("required: at least 0.999: failed; better than the champion (90 % interval): passed.")
+    assert missing == "No evaluated example is in slice carrier=XX, of which a metric is required."
+
+
+def test_a_folder_without_an_evaluation_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"holds no evaluation\. Expected the files that TFX's Evaluator writes"):
-        explain_gate(tmp_path)
+        explain_gate(tmp_path, options=options(AUC))

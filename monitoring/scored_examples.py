@@ -1,0 +1,138 @@
+"""Labels, slices and two models' scores of the same examples. Which models, and where examples lie, is the caller's."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import DataError
+from monitoring.bootstrap import paired_difference
+from schemas.features import LabelSpec
+from schemas.gate import INCOMPARABLE, BootstrapOptions, Difference
+
+Array = npt.NDArray[Any]
+# From serialized examples to scores of shape (num_examples, num_outputs).
+Scorer = Callable[[Sequence[bytes]], Array]
+
+
+@dataclass(frozen=True)
+class ScoredExamples:
+    """Examples of one task, scored by candidate and champion.
+
+    Attributes:
+        task: `binary`, `multiclass` or `regression`.
+        labels: Shape `(num_examples,)`: 0 or 1, the index of a class, or a number.
+        candidate: Its scores, shape `(num_examples, num_outputs)`.
+        champion: The champion's, in the same shape.
+        members: Rows of the examples that have a value in a column, by column and value as text; an example with
+            several values is in several. Only columns that are sliced by are here.
+    """
+
+    task: str
+    labels: Array
+    candidate: Array
+    champion: Array
+    members: Mapping[tuple[str, str], Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Array) -> "ScoredExamples":
+        """Return the examples that an index or a mask chooses, without their members."""
+        return ScoredExamples(self.task, self.labels[rows], self.candidate[rows], self.champion[rows])
+
+    def in_slice(self, values: Iterable[tuple[str, Any]]) -> "ScoredExamples":
+        """Return the examples that have all of these values by column; no value asks for all examples."""
+        nothing = np.empty(0, np.int64)
+        rows = [self.members.get((column, str(value)), nothing) for column, value in values]
+        return self.take(reduce(np.intersect1d, rows)) if rows else self
+
+    def difference(self, metric: str, options: BootstrapOptions) -> Difference | None:
+        """Return the candidate's value minus the champion's; None where that has no meaning or cannot be told."""
+        if metric in INCOMPARABLE:
+            return None
+        return paired_difference(
+            self.task, metric, self.labels, candidate=self.candidate, champion=self.champion, options=options
+        )
+
+
+def score_examples(
+    batches: Iterable[Sequence[bytes]], *, label: LabelSpec, columns: Iterable[str], candidate: Scorer, champion: Scorer
+) -> ScoredExamples | None:
+    """Score serialized examples by both models; of the examples, only labels and slices are kept.
+
+    None is returned where there is no example: that is for the gate to judge.
+
+    Args:
+        batches: Serialized `tf.Example` records.
+        label: What the models predict.
+        columns: Columns that are sliced by.
+        candidate: Scores a batch.
+        champion: Scores a batch.
+
+    Raises:
+        DataError: an example has no label, several, or one that is none of the classes.
+    """
+    labels: list[float] = []
+    scores: tuple[list[Array], list[Array]] = ([], [])
+    members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    sliced = sorted(set(columns))
+    for batch in batches:
+        for values_of in map(_values_by_column, batch):
+            for key in ((column, text) for column in sliced for text in set(values_of(column))):
+                members[key].append(len(labels))
+            labels.append(_label_value(values_of(label.name), label))
+        scores[0].append(candidate(batch))
+        scores[1].append(champion(batch))
+    if not labels:
+        return None
+    outputs = [np.concatenate(of_model) for of_model in scores]
+    num_outputs = max(array.shape[1] for array in outputs)
+    return ScoredExamples(
+        task=label.task,
+        labels=np.asarray(labels, np.float64),
+        candidate=_padded(outputs[0], num_outputs),
+        champion=_padded(outputs[1], num_outputs),
+        members={key: np.asarray(rows, np.int64) for key, rows in members.items()},
+    )
+
+
+def _padded(scores: Array, num_outputs: int) -> Array:
+    """Return scores with probability 0 for the classes that were appended after a model was trained."""
+    return np.pad(scores, ((0, 0), (0, num_outputs - scores.shape[1])))
+
+
+def _values_by_column(serialized: bytes) -> Callable[[str], list[str]]:
+    """Return a function from a column to its values in an example as text, as TFMA names slices."""
+    import tensorflow as tf
+
+    features = tf.train.Example.FromString(serialized).features.feature
+
+    def values(column: str) -> list[str]:
+        if column not in features:
+            return []
+        feature = features[column]
+        texts = [value.decode(errors="replace") for value in feature.bytes_list.value]
+        return texts + [str(value) for value in (*feature.int64_list.value, *feature.float_list.value)]
+
+    return values
+
+
+def _label_value(values: Sequence[str], label: LabelSpec) -> float:
+    if len(values) != 1:
+        raise DataError(
+            f"A record has {len(values)} values of label {label.name!r}. Expected exactly one. "
+            "Leave unlabelled records out of the span, or correct the config's label."
+        )
+    if label.task != "multiclass":
+        return float(values[0])
+    if values[0] not in label.classes:
+        raise DataError(
+            f"A record has a label that is none of the classes. Expected {list(label.classes)}; received "
+            f"{values[0]!r}. Add it to the config's label.classes, or correct the source."
+        )
+    return float(label.classes.index(values[0]))
