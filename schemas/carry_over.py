@@ -37,8 +37,8 @@ def reason_against(base: ModelShape, current: ModelShape) -> str | None:
 
 
 def _against_model(base: ModelOptions, current: ModelOptions) -> str | None:
-    for name in ModelOptions.model_fields.keys() - _FREE_OPTIONS:
-        if getattr(base, name) != getattr(current, name):
+    for name in ModelOptions.model_fields:
+        if name not in _FREE_OPTIONS and getattr(base, name) != getattr(current, name):
             return f"model.{name} changed from {getattr(base, name)!r} to {getattr(current, name)!r}."
     if base.extension_units not in ((), current.extension_units):
         return f"model.extension_units changed from {base.extension_units} to {current.extension_units}."
@@ -51,8 +51,10 @@ def _against_features(base: FeatureSet, current: FeatureSet) -> str | None:
         if other is None:
             return f"feature {name!r} was removed."
         free = _FREE_VOCABULARY_FIELDS if isinstance(spec, VocabularyFeature) else frozenset()
-        if spec.model_dump(exclude=set(free)) != other.model_dump(exclude=set(free)):
-            return f"feature {name!r} changed from ({spec!r}) to ({other!r})."
+        for field, value in spec.model_dump().items():
+            received = getattr(other, field, None)
+            if field not in free and value != received:
+                return f"feature {name!r} changed its {field} from {value!r} to {received!r}."
     return None
 
 

@@ -14,13 +14,14 @@ import numpy as np
 
 from core.digests import digest_of_folder
 from core.errors import TrainingError
-from schemas.analysis import ANALYSIS_FILE, Analysis, BucketAnalysis, NumericAnalysis
+from schemas.analysis import Analysis
 from schemas.carry_over import reason_against
 from schemas.features import FeatureSet
 from schemas.model_layout import KERAS_FILE
 from schemas.training import FISHER_FILE, ModelShape, TrainingOptions
 from schemas.transformed import model_inputs
-from trainer.model import AFFINE_LAYER, EMBEDDING_PREFIX, WIDE_LAYER, WIDE_PREFIX, extension_layers
+from trainer.analysis import check_fits, load_analysis
+from trainer.model import AFFINE_LAYER, EMBEDDING_PREFIX, EXTENSION_PREFIX, WIDE_LAYER, WIDE_PREFIX, extension_layers
 from trainer.model_state import (
     COLD_START,
     STEPS,
@@ -68,9 +69,9 @@ def read_base_model(folder: Path, expected_digest: str | None) -> BaseModel:
             f"The base model in {folder} is corrupted or was exchanged. Expected digest {expected_digest}; received "
             f"{digest}. Restore the folder, or plan a cold start."
         )
+    analysis = load_analysis(folder)
     try:
         record = read_training_record(folder)
-        analysis = Analysis.model_validate_json((folder / ANALYSIS_FILE).read_text(encoding="utf-8"))
         model = keras.saving.load_model(folder / KERAS_FILE, safe_mode=True)
         return BaseModel(state_of(model, _read_fisher(folder / FISHER_FILE)), record, analysis)
     # Keras raises whatever zip, JSON or HDF5 raise.
@@ -98,6 +99,7 @@ def carry_over(
     Raises:
         TrainingError: config or transform graph changed in a way that weights cannot follow.
     """
+    check_fits(base.analysis, analysis, feature_set)
     state = moved_state(
         base.state,
         base_shape=base.shape,
@@ -121,6 +123,9 @@ def moved_state(
 ) -> ModelState:
     """Return the base model's state as today's model has to hold it to predict the same under today's analysis.
 
+    Vocabularies may have changed in any way, and means and scales; what `trainer.analysis.check_fits` calls constants
+    must not have. A new token has the slots and the Fisher information of the bucket that served it until now.
+
     Args:
         base: State of the base model.
         base_shape: Features and architecture of the base model.
@@ -134,7 +139,6 @@ def moved_state(
     """
     if reason := reason_against(base_shape, shape):
         raise TrainingError(f"The config changed since the base model was trained: {reason} {COLD_START}")
-    _check_constants(base_analysis, analysis)
     moves = WeightMoves(base_shape, base_analysis, shape, analysis)
     if unfollowed := moves.unfollowed(base.weights):
         raise TrainingError(
@@ -152,27 +156,6 @@ def _read_fisher(file: Path) -> Arrays:
         return {}
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def _check_constants(base: Analysis, current: Analysis) -> None:
-    """Refuse a graph that was analysed anew rather than refreshed: raw bounds and boundaries must be the same."""
-    for name in sorted(base.features.keys() & current.features.keys()):
-        one, two = (_constants(analysis, name) for analysis in (base, current))
-        if one != two:
-            raise TrainingError(
-                f"The transform graph does not fit the base model: feature {name!r} has other constants. Expected "
-                f"{one}; received {two}. Refresh the graph on the base model's analysis, or plan a cold start."
-            )
-
-
-def _constants(analysis: Analysis, name: str) -> tuple[object, ...]:
-    match analysis.features[name]:
-        case NumericAnalysis() as found:
-            return (found.kind, found.missing_value, found.low, found.high)
-        case BucketAnalysis() as found:
-            return (found.kind, *found.boundaries)
-        case found:
-            return (found.kind,)
 
 
 def _moved_weights(moves: WeightMoves, base: Arrays, fresh: Arrays, new_layers: frozenset[str]) -> Arrays:
@@ -211,11 +194,10 @@ def _moved_fisher(moves: WeightMoves, base: Arrays, weights: Arrays) -> Arrays:
 
 def _new_layers(base: ModelShape, current: ModelShape) -> frozenset[str]:
     """Return the layers that today's model may have and the base model not."""
-    layers = set()
-    for item in model_inputs(current.feature_set):
-        if item not in model_inputs(base.feature_set):
-            # The first dense input or number brings the layers for those.
-            layers |= {EMBEDDING_PREFIX + item.name, WIDE_PREFIX + item.name, WIDE_LAYER, AFFINE_LAYER}
-    if not base.model.extension_units:
-        layers |= {*extension_layers(current.model)}
-    return frozenset(layers)
+    names = {item.name for item in model_inputs(current.feature_set)}
+    added = names - {item.name for item in model_inputs(base.feature_set)}
+    layers = {prefix + name for name in added for prefix in (EMBEDDING_PREFIX, WIDE_PREFIX)}
+    if added:
+        layers |= {WIDE_LAYER, AFFINE_LAYER}  # the first dense input and the first number bring these
+    layers |= {EXTENSION_PREFIX + EMBEDDING_PREFIX + name for name in (added if base.model.extension_units else names)}
+    return frozenset({*layers, *extension_layers(current.model)})

@@ -12,11 +12,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from core.errors import TrainingError
 from schemas.analysis import Analysis, NumericAnalysis, VocabularyAnalysis, token_bytes
 from schemas.features import FeatureSet, VocabularyFeature
 from schemas.training import ModelShape
 from schemas.transformed import DenseInput, IdInput, model_inputs
-from trainer.model import AFFINE_LAYER, EMBEDDING_PREFIX, WIDE_LAYER, WIDE_PREFIX, extension_layers, numeric_features
+from trainer.model import (
+    AFFINE_LAYER,
+    EMBEDDING_PREFIX,
+    EXTENSION_PREFIX,
+    WIDE_LAYER,
+    WIDE_PREFIX,
+    extension_layers,
+    numeric_features,
+)
 from trainer.model_state import Array, Arrays, layer_of
 
 NEW = -1  # the source of what the base model does not have
@@ -118,7 +127,8 @@ class WeightMoves:
         for variable, gather in (*_column_moves(base, shape), *_class_moves(base, shape)):
             self._by_variable[variable].append(gather)
         self._rescaling = _rescaling(shape.feature_set, base_analysis, analysis)
-        self._num_old_classes = len(base.feature_set.label.classes)
+        self._num_old_classes, num_classes = (len(s.feature_set.label.classes) for s in (base, shape))
+        self._has_new_classes = num_classes > self._num_old_classes
         self._class_bias = f"{WIDE_LAYER}/bias" if base.model.kind == "linear" else "head/bias"
 
     def moved(self, arrays: Arrays, role: Role) -> Arrays:
@@ -126,7 +136,7 @@ class WeightMoves:
         moved = {path: self._gathered(path, array, role) for path, array in arrays.items()}
         if {_SCALE, _OFFSET} <= moved.keys():
             moved[_SCALE], moved[_OFFSET] = self._rescaling.apply(moved[_SCALE], moved[_OFFSET], role)
-        if role is Role.WEIGHT and self._num_old_classes:
+        if role is Role.WEIGHT and self._has_new_classes:
             # A new logit is the mean of the old ones and this: by Jensen's inequality its probability is at most this
             # one's exponential, over the number of old classes. Ratios of old probabilities stay exactly.
             moved[self._class_bias][self._num_old_classes :] += np.log(NEW_CLASSES_PROBABILITY)
@@ -134,12 +144,15 @@ class WeightMoves:
 
     def unfollowed(self, arrays: Arrays) -> list[str]:
         """Return features of which some token changed its row while no weight has their rows by our naming."""
-        layers = {layer_of(path): array for path, array in arrays.items()}
         return [
             name
             for name, gather in self._rows.items()
             if not gather.is_identity
-            and not any(gather.fits(layers[layer]) for layer in _row_layers(name) if layer in layers)
+            and not any(
+                # The extension does not count: it is ours in a user's own model too.
+                layer_of(path) in _row_layers(name)[:2] and gather.fits(array)
+                for path, array in arrays.items()
+            )
         ]
 
     def _gathered(self, path: str, array: Array, role: Role) -> Array:
@@ -183,8 +196,8 @@ def column_sources(base: dict[str, int], current: dict[str, int]) -> Indices:
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-def _row_layers(feature: str) -> tuple[str, str]:
-    return EMBEDDING_PREFIX + feature, WIDE_PREFIX + feature
+def _row_layers(feature: str) -> tuple[str, str, str]:
+    return EMBEDDING_PREFIX + feature, WIDE_PREFIX + feature, EXTENSION_PREFIX + EMBEDDING_PREFIX + feature
 
 
 def _row_moves(base: FeatureSet, base_analysis: Analysis, current: FeatureSet, analysis: Analysis) -> dict[str, Gather]:
@@ -196,6 +209,11 @@ def _row_moves(base: FeatureSet, base_analysis: Analysis, current: FeatureSet, a
         if not (isinstance(spec, VocabularyFeature) and isinstance(old_spec, VocabularyFeature)):
             continue
         if isinstance(old, VocabularyAnalysis) and isinstance(new, VocabularyAnalysis):
+            if len(new.tokens) > spec.capacity:
+                raise TrainingError(
+                    f"The transform graph does not fit the config. Expected at most capacity={spec.capacity} tokens of "
+                    f"{name!r}; received {len(new.tokens)}. Refresh the transform graph, or restore the capacity."
+                )
             sources = token_sources(old, old_spec.capacity, new, spec)
             moves[name] = Gather(0, sources, old_spec.capacity + old_spec.num_oov_buckets)
     return moves
@@ -209,13 +227,8 @@ def _column_moves(base: ModelShape, current: ModelShape) -> list[tuple[str, Gath
     dense = _gather_columns(_dense_columns(base.feature_set), _dense_columns(current.feature_set))
     affine = _gather_columns(*(dict.fromkeys(numeric_features(s.feature_set), 1) for s in (base, current)))
     reader = "hidden_0" if base.model.hidden_units else "head"
-    moves = [
-        (_SCALE, replace(affine, new_weight=1.0)),
-        (_OFFSET, affine),
-        (f"{reader}/kernel", deep),
-        (f"{WIDE_LAYER}/kernel", dense),
-        *((f"{layer}/kernel", deep) for layer in extension_layers(base.model)[:1]),
-    ]
+    moves = [(_SCALE, replace(affine, new_weight=1.0)), (_OFFSET, affine), (f"{WIDE_LAYER}/kernel", dense)]
+    moves += [(f"{layer}/kernel", deep) for layer in (reader, *extension_layers(base.model)[:1])]
     for index in range(base.model.cross_layers):
         moves += [(f"cross_{index}/kernel", deep), (f"cross_{index}/kernel", replace(deep, axis=1))]
         moves += [(f"cross_{index}/bias", deep)]
@@ -243,16 +256,11 @@ def _class_moves(base: ModelShape, current: ModelShape) -> list[tuple[str, Gathe
         return []
     sources = np.concatenate([np.arange(num_old), np.full(num_new - num_old, NEW)])
     gather = Gather(-1, sources, num_old, new_weight=None)
-    variables = ["head/kernel", "head/bias"]
+    layers = ["head", *extension_layers(base.model)[-1:]]
     if base.model.kind != "custom":
         ids = [item.name for item in model_inputs(base.feature_set) if isinstance(item, IdInput)]
-        variables += [
-            f"{layer}/{name}"
-            for layer in (WIDE_LAYER, *extension_layers(base.model)[-1:])
-            for name in ("kernel", "bias")
-        ]
-        variables += [f"{WIDE_PREFIX}{name}/embeddings" for name in ids]
-    return [(variable, gather) for variable in variables]
+        layers += [WIDE_LAYER, *(WIDE_PREFIX + name for name in ids)]
+    return [(f"{layer}/{variable}", gather) for layer in layers for variable in ("kernel", "bias", "embeddings")]
 
 
 def _rescaling(feature_set: FeatureSet, base_analysis: Analysis, analysis: Analysis) -> Rescaling:
