@@ -12,7 +12,7 @@ from core.errors import DataError
 from core.files import link_or_copy
 from ingest.manifests import read_manifest, verify_span
 from schemas.provenance import EXAMPLES_SPANS, decode_spans
-from schemas.spans import SPLITS, SpanRef
+from schemas.spans import SPAN_FILE_NAME, SPLITS, SpanRef
 
 FILE_FORMAT = "tfrecords_gzip"
 
@@ -59,5 +59,5 @@ def _pass_through(spans_root: Path, reference: SpanRef, target: Path) -> None:
     verify_span(folder, manifest)
     for split, files in manifest.files.items():
         for file in files:
-            name = f"span-{reference.span:06d}-{Path(file.path).name}"
+            name = SPAN_FILE_NAME.format(span=reference.span, name=Path(file.path).name)
             link_or_copy(folder / file.path, target / f"Split-{split}" / name)

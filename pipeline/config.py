@@ -96,6 +96,12 @@ class Config(Record):
         return self
 
     @model_validator(mode="after")
+    def _replay_has_few_strata(self) -> "Config":
+        if self.replay.balance == "class" and self.label.task == "regression":
+            raise ValueError("expected replay.balance none or time for a regression label, which has no classes")
+        return self
+
+    @model_validator(mode="after")
     def _custom_model_has_a_function(self) -> "Config":
         model = self.training.model
         if (model.kind == "custom") != (model.function is not None):

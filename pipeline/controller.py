@@ -84,8 +84,16 @@ class Controller:
             records=tuple(self._ledger.spans()),
             champion=self._ledger.champion(),
             shape=ModelShape(feature_set=self.config.feature_set, model=self.config.training.model),
+            line_start_span=self._line_start_span(),
             last_full_training_span=self._last_full_training_span(),
         )
+
+    def _line_start_span(self) -> int | None:
+        model: ModelRecord | None = self._ledger.champion()
+        models = {model.version: model for model in self._ledger.models()}
+        while model is not None and model.base_version is not None:
+            model = models.get(model.base_version)
+        return model.span if model else None
 
     def _last_full_training_span(self) -> int | None:
         cold = [model.span for model in self._ledger.models() if model.base_version is None]

@@ -33,7 +33,8 @@ class RunPlan(Record):
         previous_statistics_uri: Statistics of the last usable span before this one.
         reference_statistics_uri: Statistics of the data that the champion's line was cold-started on.
         replay_uri: The replay buffer as the last cycle left it.
-        prequential_history: The champions' scores on earlier spans, oldest first.
+        prequential_history: Scores on earlier spans of the champion's line, oldest first. Not of the line before: a cold
+            start is the answer to decay, and must not inherit it.
         is_prequential: The champion is scored on this span first; false where it has seen a version of it.
         is_shadow: This is a full retrain beside the champion; the span itself is done already.
         push_version: The version that a blessed candidate will get.
@@ -81,6 +82,7 @@ class Knowledge(Record):
         records: The ledger's rows.
         champion: The model that serves.
         shape: Features, label and model options of the config, which decide whether weights can be carried over.
+        line_start_span: Span of the cold start that the champion descends from; None without a champion.
         last_full_training_span: Newest span of the last cold start or shadow model; None before the first.
     """
 
@@ -89,6 +91,7 @@ class Knowledge(Record):
     records: tuple[SpanRecord, ...]
     champion: ChampionRecord | None
     shape: ModelShape
+    line_start_span: int | None = None
     last_full_training_span: int | None = None
 
     def record(self, ref: SpanRef) -> SpanRecord | None:
@@ -285,7 +288,8 @@ def _replay(knowledge: Knowledge) -> str | None:
 
 
 def _prequential_history(knowledge: Knowledge, ref: SpanRef) -> tuple[PrequentialScore, ...]:
-    return prequential_history(record for record in knowledge.records if record.span < ref.span)
+    first = -1 if knowledge.line_start_span is None else knowledge.line_start_span
+    return prequential_history(record for record in knowledge.records if first < record.span < ref.span)
 
 
 def _was_seen(knowledge: Knowledge, ref: SpanRef) -> bool:

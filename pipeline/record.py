@@ -153,7 +153,7 @@ def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> tupl
     manifest = Manifest.model_validate_json((span / MANIFEST_NAME).read_text(encoding="utf-8"))
     files = [span / file.path for file in manifest.files["eval"]]
     try:
-        labels, scores = load_predictor(folder).score_files(files, config.label.name)
+        labels, scores = load_predictor(folder).score_files(files, config.label)
     except ServingError as error:
         return None, (f"The first model could not be scored for comparison. {error}",)
     return (float(roc_auc_score(labels, scores)) if len(set(labels.tolist())) > 1 else None), ()

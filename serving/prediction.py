@@ -77,12 +77,12 @@ class Predictor:
         missing = {name: _unknown(name, num_examples, spec) for name, spec in specs.items() if name not in arrays}
         return self._call(COLUMNAR_SIGNATURE, arrays | missing)
 
-    def score_files(self, files: Sequence[Path], label: LabelSpec | str) -> tuple[npt.NDArray[np.float64], Scores]:
+    def score_files(self, files: Sequence[Path], label: LabelSpec) -> tuple[npt.NDArray[np.float64], Scores]:
         """Score all records of gzipped TFRecord files, in batches.
 
         Args:
             files: Files of one or more splits.
-            label: What the model predicts, or only its column where that is a number.
+            label: What the model predicts.
 
         Returns:
             Labels of shape `(num_examples,)`, for multiclass the indices of their classes, and scores of shape
@@ -92,10 +92,9 @@ class Predictor:
             DataError: a file cannot be read, a record has no usable label, or there are no records.
             ServingError: as `predict_examples`.
         """
-        spec = LabelSpec(name=label) if isinstance(label, str) else label
         labels, scores = [], []
         for batch in _batches(files):
-            labels.append(_labels(batch, spec))
+            labels.append(_labels(batch, label))
             scores.append(self.predict_examples(batch))
         if not labels:
             raise DataError(

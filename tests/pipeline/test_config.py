@@ -45,6 +45,7 @@ def test_digest_ignores_places_and_follows_content():
         ("training.initialisation=hot", r"training\.initialisation: Input should be 'cold', 'warm'.*received 'hot'"),
         ("training.regularisation.distillation=1", r"training\.regularisation\.distillation: .*less than 1"),
         ("ledger=postgresql://me:secret@db/perennial", r"ledger: .*a password.*Use env:NAME"),
+        ("replay.balance=spans", r"replay\.balance: Input should be 'none', 'time' or 'class'; received 'spans'"),
         ("label.name=carrier", r"features without the label"),
         ("training.learning_rate=.nan", r"training\.learning_rate: .*received nan"),
     ],

@@ -111,6 +111,12 @@ def test_plan_names_the_replay_buffer_and_the_earlier_scores(make_knowledge, mak
     assert made.is_prequential
 
 
+def test_scores_before_the_line_began_are_not_its_own(make_knowledge, make_ref, make_champion, plan):
+    knowledge = make_knowledge(9, {6: "pushed", 7: "pushed", 8: "pushed"}, make_champion())
+    made = plan(knowledge.model_copy(update={"line_start_span": 7}), make_ref(9))
+    assert [score.span for score in made.prequential_history] == [8]
+
+
 def test_champion_is_not_scored_on_what_it_may_have_seen(make_knowledge, make_ref, make_champion, plan):
     knowledge = make_knowledge(9, {8: "pushed"}, make_champion())
     assert not plan(knowledge, make_ref(8, version=2)).is_prequential

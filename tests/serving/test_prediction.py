@@ -13,6 +13,9 @@ from schemas.features import LabelSpec
 from serving.prediction import Predictor, load_predictor
 
 
+LATE = LabelSpec(name="late")
+
+
 def example(temp: float | None = None, *, carrier: str = "AA", late: int | None = 0) -> bytes:
     proto = tf.train.Example()
     proto.features.feature["carrier"].bytes_list.value.append(carrier.encode())
@@ -82,7 +85,7 @@ def test_files_are_scored_in_order_and_over_batches(predictor: Predictor, tmp_pa
     temps = np.linspace(-3, 3, 2500)
     records = [example(temp, late=int(temp > 0)) for temp in temps]
     files = [write(tmp_path / "a.gz", records[:1500]), write(tmp_path / "b.gz", records[1500:])]
-    labels, scores = predictor.score_files(files, "late")
+    labels, scores = predictor.score_files(files, LATE)
     np.testing.assert_array_equal(labels, temps > 0)
     np.testing.assert_allclose(scores[:, 0], 1 / (1 + np.exp(-temps)), rtol=1e-5)
 
@@ -106,18 +109,18 @@ def test_a_truncated_file_is_a_data_error(predictor: Predictor, tmp_path: Path) 
     path = write(tmp_path / "a.gz", [example(1.0) for _ in range(100)])
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"a\.gz.*cannot be read.*Ingest the span again"):
-        predictor.score_files([path], "late")
+        predictor.score_files([path], LATE)
 
 
 def test_a_record_without_a_label_is_a_data_error(predictor: Predictor, tmp_path: Path) -> None:
     path = write(tmp_path / "a.gz", [example(1.0, late=None)])
     with pytest.raises(DataError, match="A record has 0 values of label 'late'"):
-        predictor.score_files([path], "late")
+        predictor.score_files([path], LATE)
 
 
 def test_files_without_records_are_a_data_error(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to score"):
-        predictor.score_files([write(tmp_path / "a.gz", [])], "late")
+        predictor.score_files([write(tmp_path / "a.gz", [])], LATE)
 
 
 def test_a_record_that_is_no_example_is_refused(predictor: Predictor) -> None:
