@@ -24,7 +24,9 @@ from schemas.transformed import COS_SUFFIX, MISSING_SUFFIX, PADDING_ID, SIN_SUFF
 from transform.raw_tensors import RawTensor, numbers, tokens
 from transform.vocabulary import kept_tokens
 
-_FLOAT32 = np.finfo(np.float32)
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT32_TINY = float(np.finfo(np.float32).tiny)
+_FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 # Stands where a numeric feature has no base, so that the features can be computed together.
 _NO_BASE = NumericAnalysis(mean=0, scale=1, missing_value=0, low=0, high=0)
 
@@ -34,8 +36,9 @@ def numeric_inputs(
 ) -> dict[str, tf.Tensor]:
     """Return scaled numbers of all numeric features, analysed together: one Beam analysis instead of one per feature.
 
-    Mean and variance ignore missing and infinite values. A missing value becomes the mean of the cold start; an
-    infinite or absurd one is clipped. Computed in float64, where the square of any float32 is finite.
+    Mean and variance ignore missing and infinite values; values without spread keep their base's, or are not scaled. A
+    missing value becomes the mean of the cold start; an infinite or absurd one is clipped. Computed in float64, where
+    the square of any float32 is finite.
 
     Args:
         specs: All numeric features.
@@ -74,17 +77,21 @@ def _scaling(specs: Mapping[str, NumericFeature], raw: tf.Tensor, base: Mapping[
     base_mean, base_scale, *base_constants = np.array(
         [[item.mean, item.scale, item.missing_value, item.low, item.high] for item in known]
     ).T
+    _, low, high = base_constants
+    # A refresh analyses what the model will see: one absurd value would leave all others no digits to differ in.
+    seen = tf.where(is_new | ~tf.math.is_finite(raw), raw, tf.clip_by_value(raw, low, high))
     reach = np.array([spec.clip for spec in specs.values()])
-    mean, deviation = tft.mean(raw, reduce_instance_dims=False), tf.sqrt(tft.var(raw, reduce_instance_dims=False))
-    # False where all values are equal, and where there is none.
-    is_scalable = deviation >= _FLOAT32.tiny
+    mean, deviation = tft.mean(seen, reduce_instance_dims=False), tf.sqrt(tft.var(seen, reduce_instance_dims=False))
+    # False where there is no value, and where all are equal as far as float32 can tell.
+    is_scalable = deviation >= tf.maximum(_FLOAT32_EPSILON * tf.abs(mean), _FLOAT32_TINY)
     mean = tf.where(is_scalable | (is_new & tf.math.is_finite(mean)), mean, base_mean)
     scale = tf.where(is_scalable, deviation, base_scale)
     constants = [
         tf.where(is_new, analysed, constant)
         for analysed, constant in zip((mean, mean - reach * scale, mean + reach * scale), base_constants, strict=True)
     ]
-    return tf.cast(tf.clip_by_value(tf.stack([mean, scale, *constants]), _FLOAT32.min, _FLOAT32.max), tf.float32)
+    scaling = tf.stack([mean, scale, *constants])
+    return tf.cast(tf.clip_by_value(scaling, -_FLOAT32_MAX, _FLOAT32_MAX), tf.float32)
 
 
 def bucketized_inputs(

@@ -16,10 +16,13 @@ from tensorflow_transform.beam.tft_beam_io import beam_metadata_io
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from core.digests import digest_of_folder
+from schemas.analysis import Analysis
 from schemas.features import FeatureSet
 from schemas.training import TrainerRequest, TrainingOptions
-from trainer.input_data import TrainingData
+from trainer.analysis import read_analysis
+from trainer.input_data import TrainingData, matching_files
 from trainer.run_fn import run_fn
+from trainer.survey import survey_examples
 from trainer.transform_graph import TransformGraph
 from transform.preprocessing import preprocessing_fn
 
@@ -110,10 +113,14 @@ def write_records(file: Path, records: list[bytes]) -> Path:
     return file
 
 
-def analyse(feature_set: FeatureSet, spec: dict[str, Any], rows: list[Row], folder: Path) -> None:
-    """Write a TransformGraph folder as TFX Transform lays it out."""
+def analyse(
+    feature_set: FeatureSet, spec: dict[str, Any], rows: list[Row], folder: Path, base: Analysis | None = None
+) -> None:
+    """Write a TransformGraph folder as TFX Transform lays it out, refreshed from `base` where there is one."""
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     config = {"feature_set": feature_set.model_dump_json()}
+    if base is not None:
+        config["base_analysis"] = base.model_dump_json()
     instances = [
         {name: row[name][0] if getattr(item, "shape", None) == [] else row[name] for name, item in spec.items()}
         for row in rows
@@ -167,6 +174,24 @@ def flights_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fli
 def flights(flights_for: Callable[[str], Flights]) -> Flights:
     """Data and transform graph of the binary task."""
     return flights_for("binary")
+
+
+@pytest.fixture(scope="session")
+def refreshed_flights(flights: Flights, tmp_path_factory: pytest.TempPathFactory) -> Flights:
+    """A later span of the binary task: stronger wind, a new carrier, and the transform graph refreshed on it."""
+    folder = tmp_path_factory.mktemp("refreshed")
+    rows = make_rows(300, seed=2)
+    for index, row in enumerate(rows):
+        row["wind"] = [2.0 * wind + 5.0 for wind in row["wind"]]
+        row["carrier"] = ["NEW"] if index % 3 == 0 else row["carrier"]
+        row["distance"] = [3.0 * distance for distance in row["distance"]]
+    serialized = [encode(row) for row in rows]
+    write_records(folder / "train" / "data.tfrecord.gz", serialized)
+    graph = TransformGraph(flights.graph, flights.feature_set)
+    counts = survey_examples(matching_files([flights.files]), flights.feature_set, graph.raw_types).token_counts
+    base = read_analysis(graph, base=None, token_counts=counts)
+    analyse(flights.feature_set, {**RAW_SPEC, "late": LABELS["binary"][1]}, rows, folder / "graph", base)
+    return Flights(flights.feature_set, rows, serialized, str(folder / "train" / "*"), folder / "graph")
 
 
 @pytest.fixture
