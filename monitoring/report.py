@@ -1,16 +1,17 @@
 """The HTML summary for people: one file that opens offline. The numbers are the caller's; none is measured here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core.files import write_text_atomically
-from monitoring.chart import chart_html
+from monitoring.chart import chart_html, older_spans_chart_html, prequential_chart_html
 from monitoring.span_point import SpanPoint
 from schemas.gate import OVERALL, GateReport, GateRow
+from schemas.scores import PrequentialOptions, PrequentialSummary
 from schemas.verdicts import DriftReport, Finding, Verdict
 
 MAX_RENDERED_FINDINGS = 12
@@ -42,6 +43,8 @@ class Summary:
         champion: The model that serves; None before the first push.
         gate: The latest cycle's gate table, where one was made.
         drift: The latest span's findings, where it was measured.
+        prequential: Where the champion's scores on new spans stand; None before the first.
+        prequential_options: How the points' prequential scores are averaged in the chart.
         metric: What the points' scores are, e.g. `AUC`; greater is better.
     """
 
@@ -51,6 +54,8 @@ class Summary:
     champion: Champion | None = None
     gate: GateReport | None = None
     drift: DriftReport | None = None
+    prequential: PrequentialSummary | None = None
+    prequential_options: PrequentialOptions = field(default_factory=PrequentialOptions)
     metric: str = "AUC"
 
 
@@ -67,6 +72,8 @@ def write_summary(path: Path, summary: Summary) -> None:
         summary=summary,
         sentence=gain_sentence(summary.spans, summary.metric),
         chart=chart_html(summary.spans, summary.metric),
+        prequential_chart=prequential_chart_html(summary.spans, summary.metric, summary.prequential_options),
+        older_spans_chart=_older_spans_chart(summary),
         gate_rows=shown_gate_rows(summary.gate),
         required=required_words,
         findings=top_findings(summary.drift),
@@ -95,17 +102,17 @@ def gain_sentence(spans: Sequence[SpanPoint], metric: str) -> str:
 
 
 def shown_gate_rows(gate: GateReport | None) -> list[GateRow]:
-    """Return the rows that decided or that are about the whole split, failures first."""
+    """Return the rows that decided or that are about the whole split: failures first, what is undecided last."""
     rows = () if gate is None else gate.rows
     decisive = [row for row in rows if not row.passed or row.slice == OVERALL or row.is_bounded]
-    return sorted(decisive, key=lambda row: (row.passed, row.slice != OVERALL))
+    return sorted(decisive, key=lambda row: (row.passed, row.slice != OVERALL, row.is_undecided))
 
 
 def required_words(row: GateRow) -> list[str]:
     """Return what the gate required of a row, one clause per bound; nothing where it has none."""
     words = [] if row.lower_bound is None else [f"at least {row.lower_bound:g}"]
     words += [] if row.upper_bound is None else [f"at most {row.upper_bound:g}"]
-    words += [] if row.change_bound is None else [f"a change of {row.change_bound}"]
+    words += [] if row.change_bound is None else [row.change_bound]
     return words
 
 
@@ -114,6 +121,14 @@ def top_findings(drift: DriftReport | None) -> list[Finding]:
     findings = [] if drift is None else list(drift.findings)
     findings.sort(key=lambda finding: (-Verdict[finding.verdict.upper()], -_share_of_bound(finding)))
     return findings[:MAX_RENDERED_FINDINGS]
+
+
+def _older_spans_chart(summary: Summary) -> str | None:
+    transfer = None if summary.gate is None else summary.gate.backward_transfer
+    if transfer is None or not transfer.by_span:
+        return None
+    labels = {point.span: point.label for point in summary.spans}
+    return older_spans_chart_html(transfer.by_span, labels, summary.metric)
 
 
 def _share_of_bound(finding: Finding) -> float:

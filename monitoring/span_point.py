@@ -15,6 +15,7 @@ class SpanPoint:
         candidate: Score on the span's eval split of the model that its cycle trained.
         champion: Score there of the model that served before the cycle.
         first: Score there of the first model ever pushed, never retrained.
+        prequential: Score of the model that served before the cycle on the whole span, before anything trained on it.
         pushed_version: The version that the cycle pushed.
         seconds: How long the cycle took.
         reason: Why it was pushed or not, in a sentence.
@@ -28,6 +29,7 @@ class SpanPoint:
     candidate: float | None = None
     champion: float | None = None
     first: float | None = None
+    prequential: float | None = None
     pushed_version: int | None = None
     seconds: float | None = None
     reason: str = ""

@@ -7,15 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.report import Champion, Summary, gain_sentence, shown_gate_rows, top_findings, write_summary
+from monitoring.report import (
+    Champion,
+    Summary,
+    gain_sentence,
+    required_words,
+    shown_gate_rows,
+    top_findings,
+    write_summary,
+)
 from monitoring.span_point import SpanPoint
-from schemas.gate import GateReport, GateRow
+from schemas.gate import BackwardTransfer, Difference, GateReport, GateRow
+from schemas.scores import PrequentialOptions, PrequentialSummary
 from schemas.verdicts import DriftReport, Finding
 
 HOSTILE = "<script>alert('x')</script>"
 POINTS = (
-    SpanPoint(0, "1 Jan", "done", 48_123, None, 0.7012, None, 0.7012, 1, 31.4, "It met the absolute bounds."),
-    SpanPoint(1, "8 Jan", "done", 6_042, "warn", 0.7105, 0.6981, 0.6981, None, 12.0, "AUC fell in carrier=AA."),
+    SpanPoint(0, "1 Jan", "done", 48_123, None, 0.7012, None, 0.7012, None, 1, 31.4, "It met the absolute bounds."),
+    SpanPoint(1, "8 Jan", "done", 6_042, "warn", 0.7105, 0.6981, 0.6981, 0.6876, None, 12.0, "AUC fell in carrier=AA."),
     SpanPoint(2, "15 Jan", "blocked", 5_913, "block"),
 )
 
@@ -34,6 +43,21 @@ def row(metric: str, *, passed: bool = True, slice_words: str = "overall", lower
     )
 
 
+DIFFERENCE = Difference(value=0.0124, low=-0.0031, high=0.0279, min_detectable_effect=0.0234, num_examples=1203)
+TRANSFER = BackwardTransfer(
+    metric="auc",
+    candidate=0.69,
+    champion=0.7,
+    difference=None,
+    by_span={0: (0.6543, 0.6432), 9: (0.6789, 0.6654)},
+    passed=False,
+    sentence="It forgot the winter.",
+)
+DECAYED = PrequentialSummary(
+    metric="auc", latest=0.6, sliding=0.65, faded=0.66, has_decayed=True, sentence="Scores have decayed."
+)
+
+
 def finding(verdict: str, value: float | None, *, measure: str = "l_infinity", sentence: str = "") -> Finding:
     return Finding(
         feature="carrier",
@@ -48,8 +72,17 @@ def finding(verdict: str, value: float | None, *, measure: str = "l_infinity", s
 
 @pytest.fixture
 def summary() -> Summary:
+    rows = (
+        row("auc", passed=False).model_copy(update={"difference": DIFFERENCE}),
+        row("auc", slice_words="carrier=ZZ", lower_bound=0.5).model_copy(update={"is_undecided": True}),
+    )
     gate = GateReport(
-        is_blessed=False, rows=(row("auc", passed=False),), candidate={}, champion={}, reasons=("The AUC is too low.",)
+        is_blessed=False,
+        rows=rows,
+        candidate={},
+        champion={},
+        backward_transfer=TRANSFER,
+        reasons=("The AUC is too low.",),
     )
     return Summary(
         title="Late flights",
@@ -58,6 +91,8 @@ def summary() -> Summary:
         champion=Champion(1, "1 Jan", (("transform graph", "sha256:abcd"),)),
         gate=gate,
         drift=DriftReport(verdict="warn", findings=(finding("warn", 0.6, sentence="Carriers changed by 0.6."),)),
+        prequential=DECAYED,
+        prequential_options=PrequentialOptions(window_spans=3, fading_factor=0.7),
     )
 
 
@@ -76,10 +111,20 @@ def page_of(html: str) -> str:
     [
         "Late flights", "48,123", "0.7105", "0.6981", "version 1", "v1", "blocked", "It met the absolute bounds.",
         "not blessed", "The AUC is too low.", "Carriers changed by 0.6.", "sha256:abcd", "21 November 2026, 08:40",
+        "+0.0124", "-0.0031 to +0.0279", "0.0234", "undecided", "It forgot the winter.", "Scores have decayed.",
+        "0.6876",
     ],
 )  # fmt: skip
 def test_what_the_caller_said_is_on_the_page(summary: Summary, tmp_path: Path, text: str) -> None:
     assert text in page_of(render(summary, tmp_path))
+
+
+def test_the_charts_show_prequential_scores_and_older_spans(summary: Summary, tmp_path: Path) -> None:
+    scripts = render(summary, tmp_path)
+    for text in ("mean of the last 3 spans", "fading average, factor 0.7", "0.6876", "span 9", "0.6789", "0.6654"):
+        assert text in scripts
+    assert scripts.count('class="plotly-graph-div"') == 3
+    assert len(scripts) < 2 * len(render(Summary(title="", written_at="", spans=()), tmp_path))
 
 
 def test_hostile_text_is_shown_and_not_run(summary: Summary, tmp_path: Path) -> None:
@@ -87,7 +132,14 @@ def test_hostile_text_is_shown_and_not_run(summary: Summary, tmp_path: Path) -> 
         summary,
         title=HOSTILE,
         metric=HOSTILE,
-        spans=(SpanPoint(0, HOSTILE, HOSTILE, drift=HOSTILE, candidate=0.7, reason=HOSTILE),),
+        gate=summary.gate.model_copy(
+            update={
+                "rows": (row(HOSTILE, slice_words=HOSTILE),),
+                "backward_transfer": TRANSFER.model_copy(update={"sentence": HOSTILE}),
+            }
+        ),
+        prequential=DECAYED.model_copy(update={"sentence": HOSTILE}),
+        spans=(SpanPoint(0, HOSTILE, HOSTILE, drift=HOSTILE, candidate=0.7, prequential=0.6, reason=HOSTILE),),
         champion=Champion(1, HOSTILE, ((HOSTILE, HOSTILE),)),
         drift=DriftReport(verdict="warn", findings=(finding("warn", 0.6, sentence=HOSTILE),)),
     )
@@ -112,6 +164,20 @@ def test_the_first_run_has_a_page_too(tmp_path: Path) -> None:
     assert "No span yet." in page
     assert "none yet" in page
     assert "Latest gate" not in page
+    assert "before training" not in page
+    assert "Older spans" not in page
+
+
+def test_older_spans_without_enough_examples_have_a_sentence_and_no_chart(summary: Summary, tmp_path: Path) -> None:
+    gate = summary.gate.model_copy(update={"backward_transfer": TRANSFER.model_copy(update={"by_span": {}})})
+    html = render(dataclasses.replace(summary, gate=gate), tmp_path)
+    assert "It forgot the winter." in html
+    assert html.count('class="plotly-graph-div"') == 2
+
+
+def test_required_words_name_every_bound() -> None:
+    bounded = row("auc", lower_bound=0.0).model_copy(update={"upper_bound": 1.0, "change_bound": "better"})
+    assert required_words(bounded) == ["at least 0", "at most 1", "better"]
 
 
 def test_the_gain_compares_the_spans_that_have_both_scores() -> None:
