@@ -12,7 +12,7 @@ from core.errors import TrainingError
 
 MAX_RENDERED_DIFFERENCES = 10
 COLD_START = "Plan a cold start, or undo the change in the config."
-STEPS = "iterations"  # how Keras calls the optimizer's count of steps
+STEPS = "iteration"  # how Keras calls the optimizer's count of steps
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 Shapes = dict[str, list[int]]
@@ -25,7 +25,8 @@ class ModelState:
     Attributes:
         weights: By `variable.path`, trainable and not (statistics of BatchNormalization too). Random seeds are left
             out, as Keras leaves them out when it saves weights; they are a function of the epoch.
-        slots: Optimizer variables by path: step count, momenta, velocities.
+        slots: Optimizer variables by `variable.path` without the optimizer's name, to which Keras adds a number for
+            every further optimizer of a process: step count, momenta, velocities.
         fisher: Diagonal Fisher information by weight path; may be empty.
     """
 
@@ -38,7 +39,7 @@ def state_of(model: keras.Model, fisher: Mapping[str, Array] | None = None) -> M
     """Return copies of all weights and optimizer variables of a compiled model whose optimizer is built."""
     return ModelState(
         weights={variable.path: _copied(variable) for variable in model.weights},
-        slots={variable.path: _copied(variable) for variable in model.optimizer.variables},
+        slots={_slot(variable): _copied(variable) for variable in model.optimizer.variables},
         fisher=dict(fisher or {}),
     )
 
@@ -49,25 +50,24 @@ def assign_state(model: keras.Model, state: ModelState) -> None:
     Raises:
         TrainingError: a variable of the model is missing in the state, or has another shape there.
     """
-    _assign("weights", model.weights, state.weights)
-    _assign("optimizer variables", model.optimizer.variables, state.slots)
+    _assign("weights", {variable.path: variable for variable in model.weights}, state.weights)
+    _assign("optimizer variables", {_slot(variable): variable for variable in model.optimizer.variables}, state.slots)
 
 
 def slot_owner(slot: str, weights: Iterable[str]) -> tuple[str, str]:
     """Return the path of the weight that an optimizer variable belongs to, and what kind of variable it is.
 
-    Keras joins an optimizer's name, `/`, the weight's path with `_` for `/`, `_` and the kind. Of several weights that
-    fit, the longest is the owner, because one flattened path may be the beginning of another.
+    Keras joins the weight's path with `_` for `/`, `_` and the kind. Of several weights that fit, the longest is the
+    owner, because one flattened path may be the beginning of another.
 
     Example:
-        >>> slot_owner("adam/hidden_0_kernel_momentum", ["hidden_0/kernel"])
+        >>> slot_owner("hidden_0_kernel_momentum", ["hidden_0/kernel"])
         ('hidden_0/kernel', 'momentum')
-        >>> slot_owner("adam/iterations", ["hidden_0/kernel"])
-        ('', 'iterations')
+        >>> slot_owner("iteration", ["hidden_0/kernel"])
+        ('', 'iteration')
     """
-    name = slot.partition("/")[2].replace("/", "_")
-    owner = max((path for path in weights if name.startswith(path.replace("/", "_") + "_")), key=len, default="")
-    return owner, name[len(owner) + 1 :] if owner else name
+    owner = max((path for path in weights if slot.startswith(path.replace("/", "_") + "_")), key=len, default="")
+    return owner, slot[len(owner) + 1 :] if owner else slot
 
 
 def layer_of(path: str) -> str:
@@ -100,8 +100,12 @@ def _copied(variable: keras.Variable) -> Array:
     return np.array(keras.ops.convert_to_numpy(variable))
 
 
-def _assign(what: str, variables: list[keras.Variable], arrays: Arrays) -> None:
-    current = {variable.path: list(variable.shape) for variable in variables}
+def _slot(variable: keras.Variable) -> str:
+    return str(variable.path).partition("/")[2]
+
+
+def _assign(what: str, variables: dict[str, keras.Variable], arrays: Arrays) -> None:
+    current = {path: list(variable.shape) for path, variable in variables.items()}
     check_same_shapes(what, {path: shape for path, shape in shapes_of(arrays).items() if path in current}, current)
-    for variable in variables:
-        variable.assign(arrays[variable.path])
+    for path, variable in variables.items():
+        variable.assign(arrays[path])

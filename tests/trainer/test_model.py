@@ -10,7 +10,7 @@ from core.errors import ConfigError, UserCodeError
 from schemas.features import FeatureSet
 from schemas.training import ModelOptions, TrainingOptions
 from schemas.transformed import IdInput, model_inputs
-from trainer.layers import Cross, MaskedMeanEmbedding
+from trainer.layers import Cross, MaskedMeanEmbedding, NumericAffine
 from trainer.model import build_model
 
 FEATURE_SET = FeatureSet.model_validate(
@@ -118,6 +118,43 @@ def test_padding_does_not_count_in_the_mean() -> None:
     received = np.asarray(layer(ids))
     rows = np.asarray(layer.embeddings)
     np.testing.assert_allclose(received, [(rows[0] + rows[1]) / 2, rows[2], np.zeros(2)], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "custom"])
+def test_numbers_pass_the_affine_stage_before_all_else(kind: Any) -> None:
+    function = f"{__name__}:double_wind" if kind == "custom" else None
+    model = build_model(FEATURE_SET, _options(kind=kind, function=function))
+    for variable in model.weights:
+        if variable.path.endswith("kernel"):
+            variable.assign(np.ones(variable.shape))
+    batch = _batch(20)
+    affine = model.get_layer("numeric_affine")
+    np.testing.assert_array_equal(np.asarray(affine.scale), [1.0])
+    np.testing.assert_array_equal(np.asarray(affine.offset), [0.0])
+    affine.scale.assign([2.0])
+    affine.offset.assign([-0.5])
+    received = np.asarray(model({**batch, "wind": batch["wind"]}))
+    affine.scale.assign([1.0])
+    affine.offset.assign([0.0])
+    np.testing.assert_allclose(received, np.asarray(model({**batch, "wind": 2 * batch["wind"] - 0.5})), atol=1e-6)
+    assert np.max(np.abs(received - np.asarray(model(batch)))) > 0.01
+
+
+def test_affine_stage_keeps_the_order_of_its_inputs() -> None:
+    layer = NumericAffine()
+    first, last = np.array([[1.0], [2.0]], np.float32), np.array([[3.0], [4.0]], np.float32)
+    layer([first, last])
+    layer.scale.assign([10.0, 100.0])
+    layer.offset.assign([1.0, 2.0])
+    received = [np.asarray(tensor).tolist() for tensor in layer([first, last])]
+    assert received == [[[11.0], [21.0]], [[302.0], [402.0]]]
+
+
+def test_no_affine_stage_without_numbers() -> None:
+    feature_set = FeatureSet.model_validate(
+        {"features": {"carrier": {"kind": "vocabulary"}}, "label": {"name": "late"}}
+    )
+    assert "numeric_affine" not in {layer.name for layer in build_model(feature_set, _options()).layers}
 
 
 def test_cross_layer_is_the_published_formula() -> None:
