@@ -6,12 +6,14 @@ difference (bootstrap.py), forgetting (forgetting.py).
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from monitoring.bootstrap import is_non_inferior, is_superior
 from monitoring.evaluation import Evaluation, SliceKey, read_evaluation, slice_words
+from monitoring.metrics import metrics_of
 from monitoring.scored_examples import ScoredExamples
 from monitoring.wording import (
     comparison_words,
@@ -59,7 +61,7 @@ def explain_gate(
     Raises:
         DataError: the folder holds no evaluation.
     """
-    evaluation = read_evaluation(evaluation_folder)
+    evaluation = _with_champion(read_evaluation(evaluation_folder), comparison)
     rows = (*_rows(evaluation, options, comparison), *_missing_rows(evaluation))
     reasons = [
         *(row.sentence for row in rows if not row.passed),
@@ -78,6 +80,19 @@ def explain_gate(
         prequential=prequential,
         reasons=tuple(reasons),
     )
+
+
+def _with_champion(evaluation: Evaluation, comparison: ScoredExamples | None) -> Evaluation:
+    """Return the evaluation with our values of the champion if TFMA has none of it.
+
+    A champion from before a class was appended cannot be TFMA's baseline: Keras refuses a label that it has no output
+    for.
+    """
+    if evaluation.champion or comparison is None:
+        return evaluation
+    by_slice = {key: comparison.in_slice(key) for key in evaluation.candidate}
+    champion = {key: metrics_of(part.task, part.labels, part.champion) for key, part in by_slice.items()}
+    return replace(evaluation, champion=champion)
 
 
 def _failures_to_measure(evaluation: Evaluation, comparison: ScoredExamples | None) -> Iterator[str]:

@@ -49,7 +49,7 @@ def explain(evaluations, compared):
     The values of the table stay those of the good model; only the comparison knows which is which.
     """
 
-    def explain(gate_options, *, candidate="good", num_examples=440, **kwargs):
+    def explain(gate_options, *, candidate="good", num_examples=440, evaluation=compared):
         champion = "poor" if candidate == "good" else "good"
         carriers = np.array(evaluations.carriers[:num_examples])
         comparison = ScoredExamples(
@@ -59,7 +59,7 @@ def explain(evaluations, compared):
             champion=evaluations.scores(champion)[:num_examples],
             members={("carrier", name): np.flatnonzero(carriers == name) for name in ("AA", "UA", "ZZ")},
         )
-        return explain_gate(compared, options=gate_options, **{"comparison": comparison, **kwargs})
+        return explain_gate(evaluation, options=gate_options, comparison=comparison)
 
     return explain
 
@@ -143,6 +143,17 @@ def test_without_a_champion_the_absolute_bounds_decide(alone):
     assert report.is_blessed
     assert report.champion == {}
     assert (found.champion, found.change_bound, found.difference, found.is_undecided) == (None, None, None, False)
+
+
+def test_a_champion_that_tfma_was_not_given_is_measured_here(alone, explain):
+    bounds = options(AUC | {"policy": "superior"}, LOSS)
+    given, measured = explain(bounds), explain(bounds, evaluation=alone)
+    assert measured.is_blessed
+    for metric in ("auc", "binary_crossentropy", "calibration", "example_count"):
+        for slice_words in ("overall", "carrier=AA"):
+            # TFMA's AUC is an approximation by 10,000 thresholds.
+            value = row(given, metric, slice_words).champion
+            assert row(measured, metric, slice_words).champion == pytest.approx(value, abs=1e-3)
 
 
 def test_a_score_that_is_no_number_is_never_blessed(evaluations, alone):
