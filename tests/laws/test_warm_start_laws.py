@@ -7,7 +7,7 @@ import farmhash
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.analysis import Analysis, NumericAnalysis, VocabularyAnalysis, token_bytes
@@ -154,10 +154,10 @@ def analyses(draw: st.DrawFn) -> tuple[Analysis, Analysis]:
             features[name] = VocabularyAnalysis(tokens=drawn, counts=(1,) * len(drawn))
     for name in ("wind", "temp"):
         mean, scale = draw(st.floats(-10, 10)), draw(st.floats(0.5, 10))
-        bounds = {"missing_value": mean, "low": mean - 10 * scale, "high": mean + 10 * scale}
-        base[name] = NumericAnalysis(mean=mean, scale=scale, **bounds)
+        low, high = mean - 10 * scale, mean + 10 * scale
+        base[name] = NumericAnalysis(mean=mean, scale=scale, missing_value=mean, low=low, high=high)
         shift, ratio = draw(st.floats(-3, 3)), draw(st.floats(0.2, 5))
-        current[name] = NumericAnalysis(mean=mean + shift * scale, scale=ratio * scale, **bounds)
+        current[name] = base[name].model_copy(update={"mean": mean + shift * scale, "scale": ratio * scale})
     return Analysis(features=base), Analysis(features=current)
 
 
@@ -196,7 +196,7 @@ def trained() -> Callable[[str, str], Trained]:
 
 @pytest.mark.parametrize("task", LABELS)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=10)
 @given(refresh=analyses(), seed=st.integers(0, 2**32 - 1))
 def test_a_warm_start_predicts_what_its_base_model_predicted(
     kind: str, task: str, trained: Callable[[str, str], Trained], refresh: tuple[Analysis, Analysis], seed: int
