@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import keras
 from pydantic import ValidationError
@@ -16,7 +17,9 @@ from core.files import TEMPORARY_PREFIX, write_text_atomically
 from schemas.base import Record
 
 PROGRESS_FILE = "progress.json"
+DECISION_FILE = "decision.json"
 _LOG = logging.getLogger(__name__)
+Decision = TypeVar("Decision", bound=Record)
 
 
 class Progress(Record):
@@ -39,6 +42,11 @@ class Progress(Record):
     def best_epoch(self) -> int:
         """Index of the epoch with the lowest validation loss, the first of equals."""
         return self.losses.index(min(self.losses))
+
+
+class _KeptDecision(Record):
+    run_digest: str
+    decision: dict[str, Any]
 
 
 def should_stop(losses: Sequence[float], patience_epochs: int) -> bool:
@@ -81,6 +89,21 @@ class Checkpoints:
         self.restore(model, len(progress.history) - 1)
         _LOG.info("Resuming after epoch %d from %s", len(progress.history), self.folder)
         return progress
+
+    def recall(self, kind: type[Decision]) -> Decision | None:
+        """Return what an earlier attempt at the run has decided, if it got that far."""
+        try:
+            text = (self.folder / DECISION_FILE).read_text(encoding="utf-8")
+            kept = _KeptDecision.model_validate_json(text)
+        except (FileNotFoundError, ValidationError):
+            return None
+        return kind.model_validate(kept.decision) if kept.run_digest == self.run_digest else None
+
+    def keep(self, decision: Record) -> None:
+        """Keep a decision for later attempts: what was trained so far rests on it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = _KeptDecision(run_digest=self.run_digest, decision=decision.model_dump(mode="json"))
+        write_text_atomically(self.folder / DECISION_FILE, kept.model_dump_json())
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Keep the model as it is after the last epoch of `progress`; drop what is neither last nor best."""

@@ -44,7 +44,7 @@ def fit(model: keras.Model, data: TrainingData, plan: FitPlan, checkpoints: Chec
             _fit(model, data, plan, first_epoch, [EpochSeeds(), NanGuard(), *plan.callbacks, saver])
         except tf.errors.DataLossError as error:
             raise DataError(
-                f"A training file became unreadable while training. Expected intact TFRecords in {data.files}; "
+                f"A training file became unreadable while training. Expected intact TFRecords in {data.all_files}; "
                 f"received {error.message}. Ingest the span again."
             ) from error
         progress = saver.progress

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from core.errors import DataError
+from trainer.replayed_examples import ReplayedExamples
 from trainer.transform_graph import TransformGraph
 
 # Files read at a time; fixed rather than tuned, because the order of records depends on it.
@@ -30,6 +31,7 @@ class TrainingData:
         batch_size: Examples per batch; the last of an epoch may be smaller.
         validation_fraction: Share held out, rounded to one in k.
         seed: Decides the order together with the epoch.
+        replayed: Past examples to mix in; None: none. They are never held out: early stopping asks about the new ones.
     """
 
     files: tuple[str, ...]
@@ -38,6 +40,7 @@ class TrainingData:
     batch_size: int
     validation_fraction: float
     seed: int
+    replayed: ReplayedExamples | None = None
 
     def __post_init__(self) -> None:
         """Refuse a window so small that nothing would be held out.
@@ -53,6 +56,11 @@ class TrainingData:
             )
 
     @property
+    def all_files(self) -> tuple[str, ...]:
+        """The files, and that of past examples."""
+        return (*self.files, *([self.replayed.file] if self.replayed else []))
+
+    @property
     def validation_every(self) -> int:
         """One record in this many is held out."""
         return round(1 / self.validation_fraction)
@@ -63,9 +71,19 @@ class TrainingData:
         return self.num_examples // self.validation_every
 
     @property
+    def num_learned_examples(self) -> int:
+        """Records that are not held out."""
+        return self.num_examples - self.num_validation_examples
+
+    @property
+    def num_replayed_examples(self) -> int:
+        """Past examples in an epoch, repeated ones counted as often as they come."""
+        return self.replayed.num_per_epoch(self.num_learned_examples) if self.replayed else 0
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Batches of one pass over the records that are not held out."""
-        return -(-(self.num_examples - self.num_validation_examples) // self.batch_size)
+        """Batches of one pass over the records that are not held out, and the past ones among them."""
+        return -(-(self.num_learned_examples + self.num_replayed_examples) // self.batch_size)
 
     @property
     def validation_steps(self) -> int:
@@ -79,11 +97,7 @@ class TrainingData:
 
     def training(self, first_epoch: int, num_epochs: int) -> tf.data.Dataset:
         """Return the batches of the epochs from `first_epoch` up to `num_epochs`, each in an order of its own."""
-        records = self._learned_from()
-        epochs = [
-            records.shuffle(SHUFFLE_BUFFER_EXAMPLES, seed=self.seed + epoch, reshuffle_each_iteration=False)
-            for epoch in range(first_epoch, num_epochs)
-        ]
+        epochs = [self._epoch(epoch) for epoch in range(first_epoch, num_epochs)]
         batches = (epoch.batch(self.batch_size) for epoch in epochs)
         # One stream rather than one per epoch: the next epoch's first batches are prefetched during validation.
         return self._transformed(functools.reduce(tf.data.Dataset.concatenate, batches))
@@ -100,6 +114,27 @@ class TrainingData:
         """Return the first batch of held-out records: model inputs by name, and label of shape `(batch, 1)`."""
         features, label = self.graph.features_and_label(next(iter(self._held_out().batch(self.batch_size))))
         return features, label
+
+    def num_newest(self, num_examples: int) -> int:
+        """Return how many records `newest` uses of the most that it may use."""
+        return min(num_examples, self.num_learned_examples)
+
+    def newest(self, num_examples: int, num_steps: int) -> tf.data.Dataset:
+        """Return `num_steps` batches of the last `num_examples` records that are not held out, shuffled and repeated.
+
+        Files are named by span, so the last records are the newest.
+        """
+        skipped = self.num_learned_examples - self.num_newest(num_examples)
+        records = _shuffled(self._learned_from().skip(skipped), self.seed)
+        return self._transformed(records.repeat().batch(self.batch_size).take(num_steps))
+
+    def _epoch(self, epoch: int) -> tf.data.Dataset:
+        """Return the serialized examples of one epoch, scalars, in its order."""
+        records = _shuffled(self._learned_from(), self.seed + epoch)
+        if not self.num_replayed_examples or self.replayed is None:
+            return records
+        past = _shuffled(read_records((self.replayed.file,)), self.seed + epoch).repeat()
+        return _interleaved(records, self.num_learned_examples, past, self.num_replayed_examples)
 
     def _learned_from(self) -> tf.data.Dataset:
         """Return the serialized examples, scalars, that are not held out."""
@@ -119,6 +154,21 @@ class TrainingData:
     def _transformed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         mapped = batches.map(self.graph.features_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return mapped.prefetch(tf.data.AUTOTUNE)
+
+
+def _shuffled(records: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    return records.shuffle(SHUFFLE_BUFFER_EXAMPLES, seed=seed, reshuffle_each_iteration=False)
+
+
+def _interleaved(new: tf.data.Dataset, num_new: int, past: tf.data.Dataset, num_past: int) -> tf.data.Dataset:
+    """Return `num_new` and `num_past` records, evenly mixed: every batch has its share of both."""
+    total = num_new + num_past
+
+    def is_past(position: Any) -> Any:
+        """Tell, as 0 or 1, whether the share of past records grows by a whole one at this position."""
+        return (position + 1) * num_past // total - position * num_past // total
+
+    return tf.data.Dataset.choose_from_datasets([new, past], tf.data.Dataset.range(total).map(is_past))
 
 
 def read_records(files: tuple[str, ...]) -> tf.data.Dataset:

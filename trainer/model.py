@@ -38,10 +38,15 @@ def build_model(feature_set: FeatureSet, options: TrainingOptions) -> AnchoredMo
         logits = keras.layers.Add(name="extended_logits")([logits, branch])
     outputs = keras.layers.Activation(head.activation, name=head.output, dtype="float32")(logits)
     model = AnchoredModel(inputs, outputs, name=options.model.kind)
-    # No XLA: compiling costs seconds at every start, and a cycle trains for seconds.
-    model.compile(build_optimizer(options), head.loss, metrics=head.metrics(), jit_compile=False)
+    compile_model(model, build_optimizer(options), head)
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, head: Head) -> None:
+    """Compile, or compile again with the same optimizer, which keeps its state and forgets what Keras has traced."""
+    # No XLA: compiling costs seconds at every start, and a cycle trains for seconds.
+    model.compile(optimizer, head.loss, metrics=head.metrics(), jit_compile=False)
 
 
 def numeric_features(feature_set: FeatureSet) -> list[str]:

@@ -3,7 +3,6 @@
 Fisher information, which EWC needs, is estimated in `trainer.fisher`; when terms apply is in `trainer.conditions`.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -108,14 +107,14 @@ class AnchoredModel(keras.Model):
         return self.anchor.added_to(loss, self, x, y_pred)
 
 
-def has_terms(terms: Regularisation) -> bool:
-    """Tell whether any term is switched on."""
-    return any(strength > 0 for strength in strengths(terms).values())
+def strengths(terms: Regularisation) -> dict[str, float]:
+    """Return how strong the terms are that are switched on, by name.
 
-
-def strengths(terms: Regularisation) -> Mapping[str, float]:
-    """Return how strong each term is, by name."""
-    return terms.model_dump(exclude={"fisher_examples"})
+    Example:
+        >>> strengths(Regularisation(l2_sp=0.01))
+        {'l2_sp': 0.01}
+    """
+    return {name: value for name, value in terms.model_dump(exclude={"fisher_examples"}).items() if value > 0}
 
 
 def _constant(value: Any) -> keras.Variable:

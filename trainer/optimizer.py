@@ -43,7 +43,10 @@ class RunSchedule(keras.optimizers.schedules.LearningRateSchedule):
         first_step: int = 0,
         num_steps: int = 1,
     ) -> None:
-        self._shape = {"policy": policy, "decay_steps": decay_steps, "decay_rate": decay_rate, "floor": floor}
+        self.policy = policy
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.floor = floor
         self._rate = keras.Variable(rate, dtype="float32", trainable=False)
         self._first_step = keras.Variable(first_step, dtype="int64", trainable=False)
         self._num_steps = keras.Variable(num_steps, dtype="int64", trainable=False)
@@ -59,21 +62,23 @@ class RunSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return self._rate * self._factor(ops.cast(step, "int64"))
 
     def _factor(self, step: Any) -> Any:
-        floor = self._shape["floor"]
-        match self._shape["policy"]:
+        match self.policy:
             case "exponential":
-                periods = ops.cast(step, "float32") / self._shape["decay_steps"]
-                return ops.maximum(ops.power(self._shape["decay_rate"], periods), floor)
+                periods = ops.cast(step, "float32") / self.decay_steps
+                return ops.maximum(ops.power(self.decay_rate, periods), self.floor)
             case "warm_restart":
                 done = ops.cast(step - self._first_step, "float32") / ops.cast(self._num_steps, "float32")
-                return floor + (1.0 - floor) * 0.5 * (1.0 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
+                return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
             case _:
                 return 1.0
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of `__init__`, by which Keras saves and loads the schedule."""
         return {
-            **self._shape,
+            "policy": self.policy,
+            "decay_steps": self.decay_steps,
+            "decay_rate": self.decay_rate,
+            "floor": self.floor,
             "rate": float(self._rate.numpy()),
             "first_step": int(self._first_step.numpy()),
             "num_steps": int(self._num_steps.numpy()),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from schemas.base import Record
 from schemas.training import TrainerRequest
+from trainer.starts import StartName
 
 TRAINING_RECORD_FILE = "training.json"
 
@@ -15,6 +16,14 @@ class TrainingRecord(Record):
         request: Everything that the Trainer was asked.
         num_examples: Examples in the train split, those held out for early stopping included.
         num_validation_examples: Examples held out.
+        num_replay_examples: Past examples in every epoch, repeated ones counted as often as they came.
+        initialisation: How the run started, also where `auto` was asked for.
+        initialisation_why: What the probe found, as a sentence; None where no probe chose.
+        line_length: Warm starts since the line's cold start, this one included; 0 after a cold start.
+        learning_rate: Rate of the run, before its policy's factor.
+        regularisation: How strong the terms were that held the model near its base, by name; empty where none did.
+        penalties: What L2-SP and EWC, where switched on, added to the loss with the weights that were kept.
+        notes: What did not go as asked, a sentence each.
         steps: Steps of the kept weights, those of all base models included.
         history: Losses and metrics of every epoch run.
         best_epoch: Index of the epoch whose weights were kept.
@@ -25,6 +34,14 @@ class TrainingRecord(Record):
     request: TrainerRequest
     num_examples: int
     num_validation_examples: int
+    num_replay_examples: int = 0
+    initialisation: StartName
+    initialisation_why: str | None = None
+    line_length: int
+    learning_rate: float
+    regularisation: dict[str, float] = {}
+    penalties: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
     steps: int
     history: tuple[dict[str, float], ...]
     best_epoch: int
