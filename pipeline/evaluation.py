@@ -6,8 +6,6 @@ from schemas.features import LabelSpec
 from schemas.gate import GateOptions, MetricBound
 from schemas.model_layout import PROBABILITIES_OUTPUT, PROBABILITY_OUTPUT, SERVING_SIGNATURE, VALUE_OUTPUT
 
-# TFMA's own names for the two.
-CANDIDATE, CHAMPION = "candidate", "baseline"
 OUTPUTS = {"binary": PROBABILITY_OUTPUT, "multiclass": PROBABILITIES_OUTPUT, "regression": VALUE_OUTPUT}
 # The sparse_categorical ones come from tf_keras; TFMA computes the others itself.
 CLASS_NAMES = {
@@ -28,28 +26,20 @@ METRICS = {
 }
 
 
-def evaluation_config(label: LabelSpec, gate: GateOptions, *, has_champion: bool) -> config_pb2.EvalConfig:
+def evaluation_config(label: LabelSpec, gate: GateOptions) -> config_pb2.EvalConfig:
     """Return TFMA's config: the task's metrics overall and by slice, and absolute bounds.
 
-    What is asked against the champion is judged with its uncertainty by `monitoring.gate`, not by TFMA.
+    The champion is not in it: `Gate` scores both models on the same examples and judges the difference with its noise,
+    which TFMA cannot, so a baseline model here would be evaluated twice.
     """
     model = config_pb2.ModelSpec(
         signature_name=SERVING_SIGNATURE, label_key=label.name, prediction_key=OUTPUTS[label.task]
     )
     names = dict.fromkeys((*METRICS[label.task], *(bound.metric for bound in gate.bounds)))
     metrics = [_metric(name, [b for b in gate.bounds if b.metric == name]) for name in names]
-    models = [model]
-    if has_champion:
-        model.name = CANDIDATE
-        models.append(config_pb2.ModelSpec(name=CHAMPION, is_baseline=True))
-        models[1].MergeFrom(
-            config_pb2.ModelSpec(
-                signature_name=model.signature_name, label_key=model.label_key, prediction_key=model.prediction_key
-            )
-        )
     slices = dict.fromkeys(((), *gate.slices, *(bound.slices for bound in gate.bounds)))
     return config_pb2.EvalConfig(
-        model_specs=models,
+        model_specs=[model],
         slicing_specs=[config_pb2.SlicingSpec(feature_keys=list(columns)) for columns in slices],
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
     )

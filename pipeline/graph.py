@@ -101,7 +101,7 @@ class _Windows:
     def __init__(self, config: Config, plan: RunPlan, span_examples: Any) -> None:
         self.nodes: list[Any] = []
         self._config = config
-        self._made = {(plan.span,): span_examples}
+        self._made: dict[tuple[SpanRef, ...], Any] = {(plan.span,): span_examples}
 
     def examples(self, spans: tuple[SpanRef, ...], node_id: str) -> BaseChannel:
         """Return the examples of `spans`; the node is named by the first that asks."""
@@ -135,13 +135,11 @@ def _training_nodes(
         replay=imported.get("replay") if _is_replayed(config, plan) else None,
         custom_config=_trainer_config(config, plan, code_digest),
     )
-    champion = imported.get("champion")
     evaluator = Evaluator(
         examples=span_examples,
         model=trainer.outputs["model"],
-        baseline_model=champion,
         schema=schema,
-        eval_config=evaluation_config(config.label, config.gate, has_champion=champion is not None),
+        eval_config=evaluation_config(config.label, config.gate),
         # Where TFX looks for `custom_extractors`.
         module_path="pipeline.class_labels" if config.label.task == "multiclass" else None,
     )

@@ -33,8 +33,8 @@ class RunPlan(Record):
         previous_statistics_uri: Statistics of the last usable span before this one.
         reference_statistics_uri: Statistics of the data that the champion's line was cold-started on.
         replay_uri: The replay buffer as the last cycle left it.
-        prequential_history: Scores on earlier spans of the champion's line, oldest first. Not of the line before: a cold
-            start is the answer to decay, and must not inherit it.
+        prequential_history: Scores on earlier spans of the champion's line, oldest first. Not of the line before: a
+            cold start is the answer to decay, and must not inherit it.
         is_prequential: The champion is scored on this span first; false where it has seen a version of it.
         is_shadow: This is a full retrain beside the champion; the span itself is done already.
         push_version: The version that a blessed candidate will get.

@@ -95,7 +95,11 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
 def _why_blessed(gate: GateReport) -> tuple[str, ...]:
     bounded = [row for row in gate.rows if row.is_bounded]
     overall = [row.sentence for row in bounded if row.slice == OVERALL]
-    return (*overall, f"All {len(bounded)} bounded values of the gate hold.")
+    num_undecided = sum(row.is_undecided for row in bounded)
+    held = f"All {len(bounded) - num_undecided} bounded values of the gate that can be told hold"
+    few = f"; {num_undecided} have too few examples to tell." if num_undecided else "."
+    forgetting = [gate.backward_transfer.sentence] if gate.backward_transfer else []
+    return (*overall, held + few, *forgetting)
 
 
 def _read_drift(nodes: dict[str, NodeRun]) -> DriftReport:

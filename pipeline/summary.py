@@ -7,17 +7,19 @@ from zoneinfo import ZoneInfo
 from core.errors import DataError
 from ingest.manifests import read_manifest
 from ledger.ledger import Ledger
+from monitoring.prequential import summarise
 from monitoring.report import Champion, Summary, write_summary
 from monitoring.span_point import SpanPoint
 from pipeline.config import Config
 from pipeline.decision import Decision, read_decision
+from schemas.gate import HEADLINE_METRIC
 from schemas.ledger_records import ChampionRecord, SpanRecord
+from schemas.scores import prequential_history
 
-# What stands for a model in the chart and the table, by task: TFMA's name, and a person's.
-HEADLINES = {
-    "binary": ("auc", "AUC"),
-    "multiclass": ("sparse_categorical_accuracy", "accuracy"),
-    "regression": ("mean_squared_error", "mean squared error"),
+METRIC_WORDS: dict[str, str] = {
+    "auc": "AUC",
+    "sparse_categorical_accuracy": "accuracy",
+    "mean_squared_error": "mean squared error",
 }
 
 
@@ -27,6 +29,8 @@ def write_pipeline_summary(config: Config, ledger: Ledger) -> None:
     records = [record for record in ledger.spans() if record.state != "arrived"]
     last = decisions.get(records[-1].run_id or "") if records else None
     champion = ledger.champion()
+    history = prequential_history(records)
+    metric = HEADLINE_METRIC[config.label.task]
     write_summary(
         config.summary_path,
         Summary(
@@ -35,8 +39,10 @@ def write_pipeline_summary(config: Config, ledger: Ledger) -> None:
             spans=[_point(config, record, decisions.get(record.run_id or "")) for record in records],
             champion=_champion(champion, decisions.get(champion.run_id)) if champion else None,
             gate=last.gate if last else None,
+            prequential=summarise(history, config.gate.prequential, metric) if history else None,
+            prequential_options=config.gate.prequential,
             drift=last.drift if last else None,
-            metric=HEADLINES[config.label.task][1],
+            metric=METRIC_WORDS[metric],
         ),
     )
 
@@ -49,7 +55,7 @@ def _latest_decisions(ledger: Ledger) -> dict[str, Decision]:
 def _point(config: Config, record: SpanRecord, decision: Decision | None) -> SpanPoint:
     # A span inside a cold start's window shares that run, but the run's scores are another span's.
     own = decision if decision is not None and decision.plan.span.span == record.span else None
-    metric = HEADLINES[config.label.task][0]
+    metric = HEADLINE_METRIC[config.label.task]
     return SpanPoint(
         span=record.span,
         label=_label(config, record),
@@ -59,6 +65,7 @@ def _point(config: Config, record: SpanRecord, decision: Decision | None) -> Spa
         candidate=own.gate.candidate.get(metric) if own and own.gate else None,
         champion=own.gate.champion.get(metric) if own and own.gate else None,
         first=own.first_model_auc if own else None,
+        prequential=(record.prequential or {}).get(metric),
         pushed_version=record.pushed_version,
         seconds=record.seconds,
         reason=record.reason or "",
