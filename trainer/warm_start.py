@@ -24,6 +24,7 @@ from trainer.analysis import check_fits, load_analysis
 from trainer.model import AFFINE_LAYER, EMBEDDING_PREFIX, EXTENSION_PREFIX, WIDE_LAYER, WIDE_PREFIX, extension_layers
 from trainer.model_state import (
     COLD_START,
+    MAX_RENDERED_DIFFERENCES,
     STEPS,
     Arrays,
     ModelState,
@@ -141,10 +142,11 @@ def moved_state(
         raise TrainingError(f"The config changed since the base model was trained: {reason} {COLD_START}")
     moves = WeightMoves(base_shape, base_analysis, shape, analysis)
     if unfollowed := moves.unfollowed(base.weights):
+        shown = dict(list(shapes_of(base.weights).items())[:MAX_RENDERED_DIFFERENCES])
         raise TrainingError(
             f"The vocabularies of {unfollowed} changed, and the model has no layer whose rows could follow them. "
             f"Expected, per feature, a layer named '{EMBEDDING_PREFIX}<feature>' or '{WIDE_PREFIX}<feature>' with a "
-            f"weight of capacity + num_oov_buckets rows; received {shapes_of(base.weights)}. Name it so in your model "
+            f"weight of capacity + num_oov_buckets rows; received {shown}. Name it so in your model "
             "function and plan a cold start."
         )
     weights = _moved_weights(moves, base.weights, fresh.weights, _new_layers(base_shape, shape))
