@@ -3,7 +3,8 @@
 Before the first gradient step it predicts what the base model predicted, for every example; only a token that left its
 vocabulary, and is served from its out-of-vocabulary bucket from now on, may change a prediction. Every kind of model of
 ours does this by the names of its layers. A user's own model (`custom`) gets the same if it names the layers that hold
-one row per id of a vocabulary feature `embedding_<feature>` or `wide_<feature>`.
+one row per id of a vocabulary feature `embedding_<feature>` or `wide_<feature>`, and gives a missing value, id -1, no
+token's row (as `trainer.layers.MaskedMeanEmbedding` does). Whether it predicts as before is then put to the test.
 """
 
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from trainer.model_state import (
     slot_owner,
     state_of,
 )
+from trainer.preservation import check_preserved
 from trainer.training_record import TrainingRecord, read_training_record
 from trainer.weight_moves import Role, WeightMoves
 
@@ -101,14 +103,18 @@ def carry_over(
         TrainingError: config or transform graph changed in a way that weights cannot follow.
     """
     check_fits(base.analysis, analysis, feature_set)
+    shape = ModelShape(feature_set=feature_set, model=options.model)
     state = moved_state(
         base.state,
         base_shape=base.shape,
         base_analysis=base.analysis,
-        shape=ModelShape(feature_set=feature_set, model=options.model),
+        shape=shape,
         analysis=analysis,
         fresh=state_of(model),
     )
+    if options.model.kind == "custom":
+        moves = WeightMoves(base.shape, base.analysis, shape, analysis)
+        check_preserved(model, base.state, state, moves=moves, shape=shape)
     assign_state(model, state)
     return state
 

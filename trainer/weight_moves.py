@@ -16,7 +16,7 @@ from core.errors import TrainingError
 from schemas.analysis import Analysis, NumericAnalysis, VocabularyAnalysis, token_bytes
 from schemas.features import FeatureSet, VocabularyFeature
 from schemas.training import ModelShape
-from schemas.transformed import DenseInput, IdInput, model_inputs
+from schemas.transformed import PADDING_ID, DenseInput, IdInput, model_inputs
 from trainer.model import (
     AFFINE_LAYER,
     EMBEDDING_PREFIX,
@@ -126,7 +126,8 @@ class WeightMoves:
         self._by_variable: dict[str, list[Gather]] = defaultdict(list)
         for variable, gather in (*_column_moves(base, shape), *_class_moves(base, shape)):
             self._by_variable[variable].append(gather)
-        self._rescaling = _rescaling(shape.feature_set, base_analysis, analysis)
+        self._numeric = numeric_features(shape.feature_set)
+        self._rescaling = _rescaling(self._numeric, base_analysis, analysis)
         self._num_old_classes, num_classes = (len(s.feature_set.label.classes) for s in (base, shape))
         self._has_new_classes = num_classes > self._num_old_classes
         self._class_bias = f"{WIDE_LAYER}/bias" if base.model.kind == "linear" else "head/bias"
@@ -140,6 +141,20 @@ class WeightMoves:
             # A new logit is the mean of the old ones and this: by Jensen's inequality its probability is at most this
             # one's exponential, over the number of old classes. Ratios of old probabilities stay exactly.
             moved[self._class_bias][self._num_old_classes :] += np.log(NEW_CLASSES_PROBABILITY)
+        return moved
+
+    def used_rows(self, item: IdInput) -> Indices:
+        """Return the ids that today's transform graph may give for an input."""
+        gather = self._rows.get(item.name)
+        return np.arange(item.cardinality) if gather is None else np.flatnonzero(gather.sources != NEW)
+
+    def base_inputs(self, inputs: Arrays) -> Arrays:
+        """Return the inputs that the base model's transform graph gave for the raw values of today's `inputs`."""
+        moved = dict(inputs)
+        for name, gather in self._rows.items():
+            moved[name] = np.where(inputs[name] == PADDING_ID, PADDING_ID, gather.sources[inputs[name]])
+        for name, ratio, step in zip(self._numeric, self._rescaling.ratio, self._rescaling.step, strict=True):
+            moved[name] = (inputs[name] * ratio + step).astype(np.float32)
         return moved
 
     def unfollowed(self, arrays: Arrays) -> list[str]:
@@ -263,9 +278,9 @@ def _class_moves(base: ModelShape, current: ModelShape) -> list[tuple[str, Gathe
     return [(f"{layer}/{variable}", gather) for layer in layers for variable in ("kernel", "bias", "embeddings")]
 
 
-def _rescaling(feature_set: FeatureSet, base_analysis: Analysis, analysis: Analysis) -> Rescaling:
+def _rescaling(names: list[str], base_analysis: Analysis, analysis: Analysis) -> Rescaling:
     ratios, steps = [], []
-    for name in numeric_features(feature_set):
+    for name in names:
         old, new = base_analysis.features.get(name), analysis.features.get(name)
         ratio, step = 1.0, 0.0
         if isinstance(old, NumericAnalysis) and isinstance(new, NumericAnalysis):

@@ -17,10 +17,11 @@ from schemas.model_layout import KERAS_FILE, TRAINING_FOLDER
 from schemas.training import FISHER_FILE, ModelShape, TrainerRequest, TrainingOptions
 from schemas.transformed import IdInput, model_inputs
 from trainer.export import write_training_folder
+from trainer.layers import MaskedMeanEmbedding
 from trainer.model import build_model
 from trainer.model_state import Array, Arrays, ModelState, assign_state, slot_owner, state_of
 from trainer.training_record import TRAINING_RECORD_FILE, TrainingRecord
-from trainer.warm_start import carry_over, moved_state, read_base_model
+from trainer.warm_start import BaseModel, carry_over, moved_state, read_base_model
 
 KINDS = ("linear", "dnn", "wide_deep", "dcn_v2")
 CARRIER = {"kind": "vocabulary", "capacity": 4, "num_oov_buckets": 1, "embedding_dim": 3}
@@ -40,6 +41,18 @@ def ignore_convention(inputs: dict[str, Any], feature_set: Any, options: Any) ->
     return keras.layers.Concatenate(name="mine")([keras.layers.Flatten(name="flat")(rows), inputs["wind"]])
 
 
+def show_missing_as_the_first_token(inputs: dict[str, Any], feature_set: Any, options: Any) -> Any:
+    """A user's model that has the name, and a missing value in a token's row."""
+    rows = keras.layers.Embedding(5, 2, name="embedding_carrier")(keras.ops.maximum(inputs["carrier"], 0))
+    return keras.layers.Flatten(name="flat")(rows)
+
+
+def keep_the_convention(inputs: dict[str, Any], feature_set: Any, options: Any) -> Any:
+    """A user's model that warm starts can carry over."""
+    rows = MaskedMeanEmbedding(5, 2, name="embedding_carrier")(inputs["carrier"])
+    return keras.layers.Concatenate(name="mine")([rows, inputs["wind"]])
+
+
 def make_shape(features: Any = FEATURES, label: Any = None, **model: Any) -> ModelShape:
     """Return a small shape."""
     return ModelShape.model_validate(
@@ -47,6 +60,26 @@ def make_shape(features: Any = FEATURES, label: Any = None, **model: Any) -> Mod
             "feature_set": {"features": features, "label": label or {"name": "late"}},
             "model": {"kind": "dnn", "hidden_units": (4,), **model},
         }
+    )
+
+
+def make_record(shape: ModelShape) -> TrainingRecord:
+    """Return the record of a cold start."""
+    options = TrainingOptions(model=shape.model)
+    return TrainingRecord(
+        request=TrainerRequest(
+            feature_set=shape.feature_set, options=options, initialisation="cold", checkpoint_dir="none"
+        ),
+        num_examples=1,
+        num_validation_examples=0,
+        initialisation="cold",
+        line_length=0,
+        learning_rate=0.001,
+        steps=1234,
+        history=({"val_loss": 1.0},),
+        best_epoch=0,
+        seconds=1.0,
+        transform_graph_digest="0",
     )
 
 
@@ -341,6 +374,20 @@ def test_a_user_s_model_without_our_names_moves_while_vocabularies_stay() -> Non
     np.testing.assert_allclose(moved.weights["numeric_affine/scale"], 2 * base.weights["numeric_affine/scale"])
 
 
+def _carry_over_custom(function: str) -> None:
+    shape = make_shape(kind="custom", function=f"{__name__}:{function}")
+    base = BaseModel(random_state(shape), make_record(shape), make_analysis(*"abcd"))
+    after = make_analysis(*"bcde", mean=0.5, scale=0.8)
+    carry_over(built(shape), base, after, shape.feature_set, TrainingOptions(model=shape.model))
+
+
+def test_a_user_s_model_is_put_to_the_test() -> None:
+    _carry_over_custom("keep_the_convention")
+    match = r"show_missing_as_the_first_token' does not predict what it did.*at most 0.001; received 0\.\d+.*id -1"
+    with pytest.raises(TrainingError, match=match):
+        _carry_over_custom("show_missing_as_the_first_token")
+
+
 @pytest.fixture(scope="module")
 def write_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Write a `Format-Training` folder of a model in a state."""
@@ -349,26 +396,7 @@ def write_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         folder = tmp_path_factory.mktemp("base") / TRAINING_FOLDER
         model = built(shape)
         assign_state(model, state)
-        request = TrainerRequest(
-            feature_set=shape.feature_set,
-            options=TrainingOptions(model=shape.model),
-            initialisation="cold",
-            checkpoint_dir="none",
-        )
-        record = TrainingRecord(
-            request=request,
-            num_examples=1,
-            num_validation_examples=0,
-            initialisation="cold",
-            line_length=0,
-            learning_rate=0.001,
-            steps=1234,
-            history=({"val_loss": 1.0},),
-            best_epoch=0,
-            seconds=1.0,
-            transform_graph_digest="0",
-        )
-        write_training_folder(folder, model, record, analysis, state.fisher)
+        write_training_folder(folder, model, make_record(shape), analysis, state.fisher)
         return folder
 
     return write
