@@ -18,9 +18,12 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from core.digests import digest_of_folder
 from schemas.analysis import Analysis
 from schemas.features import FeatureSet
+from schemas.replay import MEMBERSHIP_FILE, REPLAY_EXAMPLES_FILE, Membership
 from schemas.training import TrainerRequest, TrainingOptions
 from trainer.analysis import read_analysis
 from trainer.input_data import TrainingData, matching_files
+from trainer.model import build_model
+from trainer.objective import AnchoredModel
 from trainer.run_fn import run_fn
 from trainer.survey import survey_examples
 from trainer.transform_graph import TransformGraph
@@ -192,6 +195,48 @@ def refreshed_flights(flights: Flights, tmp_path_factory: pytest.TempPathFactory
     base = read_analysis(graph, base=None, token_counts=counts)
     analyse(flights.feature_set, {**RAW_SPEC, "late": LABELS["binary"][1]}, rows, folder / "graph", base)
     return Flights(flights.feature_set, rows, serialized, str(folder / "train" / "*"), folder / "graph")
+
+
+SMALL_FEATURES: dict[str, Any] = {
+    "a": {"kind": "numeric"},
+    "b": {"kind": "numeric"},
+    "c": {"kind": "vocabulary", "capacity": 4, "embedding_dim": 2},
+}
+NUM_SMALL_EXAMPLES = 40
+
+
+@pytest.fixture(scope="session")
+def write_replay(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[bytes]], Path]:
+    """Write a replay buffer's train split, and return its folder."""
+
+    def write(records: list[bytes]) -> Path:
+        folder = tmp_path_factory.mktemp("replay")
+        write_records(folder / REPLAY_EXAMPLES_FILE.format(split="train"), records)
+        members = {"train": {"1-1": len(records)}, "eval": {}}
+        membership = Membership(num_seen={"train": len(records), "eval": 0}, members=members)
+        (folder / MEMBERSHIP_FILE).write_text(membership.model_dump_json())
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., tuple[AnchoredModel, dict[str, Any], Any]]:
+    """Build a compiled model of a task with random weights, and inputs and labels; keywords are training options."""
+
+    def build(task: str = "binary", **options: Any) -> tuple[AnchoredModel, dict[str, Any], Any]:
+        feature_set = FeatureSet.model_validate({"features": SMALL_FEATURES, "label": LABELS[task][0]})
+        model = build_model(feature_set, TrainingOptions(**{"model": {"kind": "linear"}, **options}))
+        random = np.random.default_rng(1)
+        for weight in model.weights:
+            weight.assign(random.normal(scale=0.5, size=weight.shape))
+        shape = (NUM_SMALL_EXAMPLES, 1)
+        inputs = {name: random.normal(size=shape).astype("float32") for name in ("a", "b")}
+        inputs["c"] = random.integers(0, 5, size=shape)
+        labels = random.normal(size=shape) if task == "regression" else random.integers(0, 2, size=shape)
+        return model, inputs, labels
+
+    return build
 
 
 @pytest.fixture

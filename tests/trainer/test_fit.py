@@ -1,5 +1,6 @@
 """A killed run ends like an undisturbed one; early stopping keeps the best epoch."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from trainer.checkpoint import Checkpoints, Progress
 from trainer.fit import FitPlan, fit
 from trainer.input_data import TrainingData
 from trainer.model import build_model
+from trainer.replayed_examples import read_replayed_examples
 
 NUM_EPOCHS = 3
 # Dropout, so that the state of its random numbers must survive as well.
@@ -39,16 +41,18 @@ class KillAt(keras.callbacks.Callback):
 
 
 @pytest.fixture(scope="module")
-def attempt(training_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Run one attempt at a run from fresh weights; the checkpoints stay between attempts."""
+def attempt(training_data: TrainingData, make_examples: Any, write_replay: Any, tmp_path_factory: Any) -> Any:
+    """Run one attempt at a run from fresh weights, with replay; the checkpoints stay between attempts."""
     folder = tmp_path_factory.mktemp("attempts")
+    replayed = read_replayed_examples(write_replay(make_examples(50, seed=9)), ratio=0.1)
+    data = dataclasses.replace(training_data, replayed=replayed)
 
     def run(name: str, *callbacks: Any, digest: str = "run") -> tuple[keras.Model, Progress]:
         keras.utils.clear_session()
         keras.utils.set_random_seed(OPTIONS.seed)
         model = build_model(training_data.graph.feature_set, OPTIONS)
         plan = FitPlan(NUM_EPOCHS, NUM_EPOCHS, folder / "logs", callbacks)
-        return model, fit(model, training_data, plan, Checkpoints(folder / name, digest))
+        return model, fit(model, data, plan, Checkpoints(folder / name, digest))
 
     return run
 

@@ -1,0 +1,82 @@
+"""Frozen layers stay bit by bit, wrong names are refused with a hint, and no condition outlives its run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.errors import ConfigError
+from schemas.features import LabelSpec
+from schemas.training import Regularisation, TrainingOptions
+from trainer.conditions import conditions, layers_to_freeze
+from trainer.heads import head_for
+from trainer.model_state import ModelState, state_of
+from trainer.objective import AnchoredModel
+from trainer.starts import Start
+
+Small = Callable[..., tuple[AnchoredModel, dict[str, Any], Any]]
+HEAD = head_for(LabelSpec(name="late"))
+DEEP = {"kind": "dnn", "hidden_units": (3,), "extension_units": (2,)}
+
+
+def _warm(state: ModelState, line_length: int = 1) -> Start:
+    return Start("warm", state, state, line_length)
+
+
+def test_frozen_layers_stay_and_the_rest_learns(small: Small) -> None:
+    model, inputs, labels = small(model=DEEP)
+    before = state_of(model)
+    options = TrainingOptions(learning_rate=0.1, freeze=("embedding_*", "hidden_*", "head", "numeric_affine"))
+    with conditions(model, _warm(before), options, head=HEAD, num_steps=4):
+        model.fit(inputs, labels, batch_size=10, verbose=0)
+    after = state_of(model)
+    frozen = {path for path, array in after.weights.items() if np.array_equal(array, before.weights[path])}
+    layers = {path.partition("/")[0] for path in frozen}
+    assert layers == {"embedding_c", "hidden_0", "head", "numeric_affine"}
+    assert len(model.trainable_variables) == len(model.weights)
+    assert after.slots.keys() == before.slots.keys()
+
+
+def test_cold_start_freezes_and_holds_nothing(small: Small) -> None:
+    model, *_ = small(model=DEEP)
+    options = TrainingOptions(freeze=("head",), regularisation=Regularisation(l2_sp=1.0))
+    with conditions(model, Start("cold", state_of(model), None, 0), options, head=HEAD, num_steps=1):
+        assert model.anchor is None
+        assert len(model.trainable_variables) == len(model.weights)
+
+
+def test_run_begins_where_its_start_says_with_the_base_as_anchor(small: Small) -> None:
+    model, *_ = small()
+    base = state_of(model)
+    state = ModelState({path: array + 1 for path, array in base.weights.items()}, base.slots)
+    num_weights = sum(array.size for array in base.weights.values())
+    options = TrainingOptions(warm_learning_rate=0.02, regularisation=Regularisation(l2_sp=2.0))
+    with conditions(model, Start("shrink_perturb", state, base, 1), options, head=HEAD, num_steps=1):
+        np.testing.assert_array_equal(np.asarray(model.weights[0]), state.weights[model.weights[0].path])
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
+        assert model.anchor is not None
+        penalties = model.anchor.penalties(model)
+    assert {name: float(value) for name, value in penalties.items()} == pytest.approx({"l2_sp": num_weights})
+    assert model.anchor is None
+
+
+def test_conditions_end_with_a_failed_run(small: Small) -> None:
+    model, *_ = small(model=DEEP)
+    options = TrainingOptions(freeze=("head",), regularisation=Regularisation(l2_sp=2.0))
+    with pytest.raises(KeyError), conditions(model, _warm(state_of(model)), options, head=HEAD, num_steps=1):
+        raise KeyError
+    assert model.anchor is None
+    assert model.get_layer("head").trainable
+
+
+def test_pattern_of_no_layer_is_refused_with_a_hint(small: Small) -> None:
+    model, *_ = small(model=DEEP)
+    with pytest.raises(ConfigError, match=r"'hiden_0' of training.freeze matches no layer.*did you mean 'hidden_0'"):
+        layers_to_freeze(model, ["head", "hiden_0"])
+
+
+def test_freezing_everything_is_refused(small: Small) -> None:
+    model, *_ = small()
+    with pytest.raises(ConfigError, match=r"Nothing is left to train.*freeze=\['\*'\].*extension_units"):
+        layers_to_freeze(model, ["*"])
