@@ -56,7 +56,7 @@ def vanilla_pipeline(config: Config, span_folder: Path, root: Path) -> Pipeline:
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
         schema=schema.outputs["schema"],
-        eval_config=evaluation_config(config.label, config.gate, has_champion=False),
+        eval_config=evaluation_config(config.label, config.gate),
     )
     pusher = Pusher(
         model=trainer.outputs["model"],

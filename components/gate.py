@@ -14,6 +14,7 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 
 from core.files import write_text_atomically
 from ingest.replay_buffer import read_replay
+from monitoring.evaluation import read_evaluation
 from monitoring.forgetting import measure_backward_transfer
 from monitoring.gate import explain_gate
 from monitoring.prequential import summarise
@@ -49,7 +50,7 @@ def Gate(
     """Bless the candidate or not, and write every reason with its numbers.
 
     Args:
-        evaluation: What TFX's Evaluator measured of the candidate, and of the champion as its baseline.
+        evaluation: What TFX's Evaluator measured of the candidate, alone; the champion is measured here.
         model: The candidate.
         examples: What was evaluated.
         blessing: Artifact to fill as TFX's Evaluator does, for the Pusher.
@@ -66,7 +67,7 @@ def Gate(
     gate_options, label_spec = GateOptions.model_validate_json(options), LabelSpec.model_validate_json(label)
     models = [model, champion] if champion else []
     verdict = explain_gate(
-        Path(evaluation.uri),
+        read_evaluation(Path(evaluation.uri)),
         options=gate_options,
         comparison=_compare(_eval_batches(examples), models, gate_options, label_spec),
         backward_transfer=_backward_transfer(replay, examples, models, gate_options, label_spec),

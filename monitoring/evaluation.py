@@ -1,4 +1,4 @@
-"""What TFMA measured and validated, read from the folder of a `ModelEvaluation`. What follows is `gate.py`'s."""
+"""What TFMA measured of a candidate and validated, read from a `ModelEvaluation`. What follows is `gate.py`'s."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from tensorflow_model_analysis.slicer import slicer_lib
 from core.errors import DataError
 from schemas.gate import OVERALL
 
-_DIFF_SUFFIX = "_diff"  # TFMA's name for candidate minus baseline
 # Columns and their values in an example, as TFMA loads them: text, int or float. () is the overall slice.
 SliceKey = tuple[tuple[str, Any], ...]
 Metrics = Mapping[SliceKey, Mapping[str, float]]
@@ -22,15 +21,13 @@ class Evaluation:
     """What an Evaluator left.
 
     Attributes:
-        candidate: Metrics by slice and TFMA's name.
-        champion: The same of the champion; empty where there is none.
+        metrics: The candidate's metrics by slice and TFMA's name.
         is_valid: Whether every absolute bound holds; None where TFMA was given none.
         failures: Slice and metric of each bound that does not hold.
         missing_slices: Slices, in words, of which a metric is required and that have no example.
     """
 
-    candidate: Metrics
-    champion: Metrics
+    metrics: Metrics
     is_valid: bool | None
     failures: frozenset[tuple[SliceKey, str]]
     missing_slices: tuple[str, ...]
@@ -45,14 +42,13 @@ def read_evaluation(folder: Path) -> Evaluation:
     Raises:
         DataError: the folder holds no evaluation.
     """
-    config = _load_config(folder)
-    candidate = next((spec.name for spec in config.model_specs if not spec.is_baseline), "")
-    champion = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
-    has_bounds = tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
+    result = _load_result(folder)
+    has_bounds = tfma.metrics.metric_thresholds_from_metrics_specs(
+        result.config.metrics_specs, eval_config=result.config
+    )
     validation = tfma.load_validation_result(str(folder)) if has_bounds else None
     return Evaluation(
-        candidate=_metrics(folder, candidate),
-        champion={} if champion is None else _metrics(folder, champion),
+        metrics={tuple(slice_key): _scalars(outputs) for slice_key, outputs in result.slicing_metrics},
         is_valid=None if validation is None else bool(validation.validation_ok),
         failures=frozenset(
             (slicer_lib.deserialize_slice_key(by_slice.slice_key), failure.metric_key.name)
@@ -73,14 +69,14 @@ def slice_words(slice_key: SliceKey) -> str:
     return ", ".join(f"{column}={value}" for column, value in slice_key) or OVERALL
 
 
-def _load_config(folder: Path) -> Any:
+def _load_result(folder: Path) -> Any:
     try:
-        config = tfma.load_eval_result(str(folder), model_name=None).config
+        result = tfma.load_eval_result(str(folder))
     except (OSError, ValueError) as error:
         raise DataError(f"{_no_evaluation(folder)} ({error})") from error
-    if config is None:
+    if result.config is None:
         raise DataError(_no_evaluation(folder))
-    return config
+    return result
 
 
 def _no_evaluation(folder: Path) -> str:
@@ -90,18 +86,14 @@ def _no_evaluation(folder: Path) -> str:
     )
 
 
-def _metrics(folder: Path, model_name: str) -> Metrics:
-    """Return TFMA's scalar metrics of one model by slice, without the differences."""
-    result = tfma.load_eval_result(str(folder), model_name=model_name)
+def _scalars(outputs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, float]:
+    """Return the numbers among a slice's metrics, which TFMA has by output, class and name."""
     return {
-        tuple(slice_key): {
-            name: value["doubleValue"]
-            for metrics in outputs.values()
-            for by_name in metrics.values()
-            for name, value in by_name.items()
-            if "doubleValue" in value and not name.endswith(_DIFF_SUFFIX)
-        }
-        for slice_key, outputs in result.slicing_metrics
+        name: value["doubleValue"]
+        for by_class in outputs.values()
+        for by_name in by_class.values()
+        for name, value in by_name.items()
+        if "doubleValue" in value
     }
 
 

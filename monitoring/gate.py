@@ -1,19 +1,16 @@
 """The gate's table and its verdict: TFMA's values and absolute bounds, and the noisy difference to the champion.
 
-In here: what follows from measurements. Not in here: reading TFMA's output (evaluation.py), the interval of a
-difference (bootstrap.py), forgetting (forgetting.py).
+In here: what follows from measurements. Not in here: reading TFMA's output (evaluation.py), the champion's values
+(scored_examples.py), the interval of a difference (bootstrap.py), forgetting (forgetting.py).
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
 from monitoring.bootstrap import is_non_inferior, is_superior
-from monitoring.evaluation import Evaluation, SliceKey, read_evaluation, slice_words
-from monitoring.metrics import metrics_of
+from monitoring.evaluation import Evaluation, SliceKey, slice_words
 from monitoring.scored_examples import ScoredExamples
 from monitoring.wording import (
     comparison_words,
@@ -36,7 +33,7 @@ from schemas.scores import PrequentialSummary
 
 
 def explain_gate(
-    evaluation_folder: Path,
+    evaluation: Evaluation,
     *,
     options: GateOptions,
     comparison: ScoredExamples | None = None,
@@ -51,17 +48,13 @@ def explain_gate(
     fails closed where TFMA passes: without a bound, and without any evaluated example.
 
     Args:
-        evaluation_folder: Folder of a `ModelEvaluation` artifact, made with the absolute bounds of `options`.
+        evaluation: What TFMA measured of the candidate and held against the absolute bounds of `options`.
         options: What is required.
         comparison: The evaluated examples as candidate and champion score them; None without a champion or an example.
         backward_transfer: What `monitoring.forgetting` measured; None where there is no sample of older spans.
         prequential: Where the champion's scores stand; None before the first.
         is_warm: Whether the candidate started from a base model, which `on_decay: block` keeps from serving.
-
-    Raises:
-        DataError: the folder holds no evaluation.
     """
-    evaluation = _with_champion(read_evaluation(evaluation_folder), comparison)
     rows = (*_rows(evaluation, options, comparison), *_missing_rows(evaluation))
     reasons = [
         *(row.sentence for row in rows if not row.passed),
@@ -71,34 +64,22 @@ def explain_gate(
     ]
     if evaluation.is_valid is False and not reasons:
         reasons.append("TFMA's validation failed without naming a metric.")
+    overall = [row for row in rows if row.slice == OVERALL]
     return GateReport(
         is_blessed=not reasons,
         rows=rows,
-        candidate=_finite(evaluation.candidate.get((), {})),
-        champion=_finite(evaluation.champion.get((), {})),
+        candidate={row.metric: row.candidate for row in overall if row.candidate is not None},
+        champion={row.metric: row.champion for row in overall if row.champion is not None},
         backward_transfer=backward_transfer,
         prequential=prequential,
         reasons=tuple(reasons),
     )
 
 
-def _with_champion(evaluation: Evaluation, comparison: ScoredExamples | None) -> Evaluation:
-    """Return the evaluation with our values of the champion if TFMA has none of it.
-
-    A champion from before a class was appended cannot be TFMA's baseline: Keras refuses a label that it has no output
-    for.
-    """
-    if evaluation.champion or comparison is None:
-        return evaluation
-    by_slice = {key: comparison.in_slice(key) for key in evaluation.candidate}
-    champion = {key: metrics_of(part.task, part.labels, part.champion) for key, part in by_slice.items()}
-    return replace(evaluation, champion=champion)
-
-
 def _failures_to_measure(evaluation: Evaluation, comparison: ScoredExamples | None) -> Iterator[str]:
     if evaluation.is_valid is None:
         yield "TFMA was given no bound for any metric: nothing can bless a model."
-    if not evaluation.candidate.get((), {}):
+    if not evaluation.metrics.get(()):
         yield "No example of the eval split was evaluated: nothing is known about the candidate."
     if comparison is not None and not np.isfinite(comparison.candidate).all():
         rows = np.isfinite(comparison.candidate).reshape(len(comparison), -1).all(axis=1)
@@ -111,12 +92,12 @@ def _decay(options: GateOptions, prequential: PrequentialSummary | None, *, is_w
 
 
 def _rows(evaluation: Evaluation, options: GateOptions, comparison: ScoredExamples | None) -> Iterator[GateRow]:
-    for slice_key in sorted(evaluation.candidate, key=lambda key: (len(key), str(key))):
+    for slice_key in sorted(evaluation.metrics, key=lambda key: (len(key), str(key))):
         columns = sorted(column for column, _ in slice_key)
         bounds = [bound for bound in options.bounds if sorted(bound.slices) == columns]
         examples = None if comparison is None else comparison.in_slice(slice_key)
         # A metric that TFMA could not compute still has its row where something is required of it.
-        metrics = (*sorted(evaluation.candidate[slice_key]), *(bound.metric for bound in bounds))
+        metrics = (*sorted(evaluation.metrics[slice_key]), *(bound.metric for bound in bounds))
         for metric in dict.fromkeys(metrics):
             of_metric = [bound for bound in bounds if bound.metric == metric]
             yield _row(evaluation, slice_key, metric, of_metric, examples, options.bootstrap)
@@ -130,9 +111,9 @@ def _row(
     examples: ScoredExamples | None,
     bootstrap: BootstrapOptions,
 ) -> GateRow:
-    candidate, champion = (
-        _finite(metrics.get(slice_key, {})).get(metric) for metrics in (evaluation.candidate, evaluation.champion)
-    )
+    measured = evaluation.metrics[slice_key].get(metric)
+    candidate = measured if measured is not None and math.isfinite(measured) else None
+    champion = None if examples is None else examples.champion_metrics.get(metric)
     difference = None if examples is None else examples.difference(metric, bootstrap)
     policies = [] if examples is None else [bound for bound in bounds if bound.policy != "absolute"]
     is_valid = (slice_key, metric) not in evaluation.failures
@@ -198,7 +179,3 @@ def _missing_rows(evaluation: Evaluation) -> Iterator[GateRow]:
             passed=False,
             sentence=f"No evaluated example is in slice {words}, of which a metric is required.",
         )
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import DataError
 from monitoring.bootstrap import paired_difference
+from monitoring.metrics import metrics_of
 from schemas.features import LabelSpec
 from schemas.gate import INCOMPARABLE, BootstrapOptions, Difference
 
@@ -51,6 +51,11 @@ class ScoredExamples:
         rows = [self.members.get((column, str(value)), nothing) for column, value in values]
         return self.take(reduce(np.intersect1d, rows)) if rows else self
 
+    @cached_property
+    def champion_metrics(self) -> dict[str, float]:
+        """The champion's metrics that are defined on these examples, exact, by TFMA's names."""
+        return metrics_of(self.task, self.labels, self.champion)
+
     def difference(self, metric: str, options: BootstrapOptions) -> Difference | None:
         """Return the candidate's value minus the champion's; None where that has no meaning or cannot be told."""
         if metric in INCOMPARABLE:
@@ -75,7 +80,7 @@ def score_examples(
         champion: Scores a batch.
 
     Raises:
-        DataError: an example has no label, several, or one that is none of the classes.
+        DataError: an example has no label, several, or one that is no number or none of the classes.
     """
     labels: list[float] = []
     scores: tuple[list[Array], list[Array]] = ([], [])
@@ -85,7 +90,7 @@ def score_examples(
         for values_of in map(_values_by_column, batch):
             for key in ((column, text) for column in sliced for text in set(values_of(column))):
                 members[key].append(len(labels))
-            labels.append(_label_value(values_of(label.name), label))
+            labels.append(label.number_of(values_of(label.name)))
         scores[0].append(candidate(batch))
         scores[1].append(champion(batch))
     if not labels:
@@ -120,19 +125,3 @@ def _values_by_column(serialized: bytes) -> Callable[[str], list[str]]:
         return texts + [str(value) for value in (*feature.int64_list.value, *feature.float_list.value)]
 
     return values
-
-
-def _label_value(values: Sequence[str], label: LabelSpec) -> float:
-    if len(values) != 1:
-        raise DataError(
-            f"A record has {len(values)} values of label {label.name!r}. Expected exactly one. "
-            "Leave unlabelled records out of the span, or correct the config's label."
-        )
-    if label.task != "multiclass":
-        return float(values[0])
-    if values[0] not in label.classes:
-        raise DataError(
-            f"A record has a label that is none of the classes. Expected {list(label.classes)}; received "
-            f"{values[0]!r}. Add it to the config's label.classes, or correct the source."
-        )
-    return float(label.classes.index(values[0]))

@@ -127,6 +127,10 @@ class Difference(Record):
 class GateRow(Record):
     """One metric on one slice of the eval split.
 
+    Champion and difference are exact, from scores kept per example. The candidate's value is TFMA's, which its bounds
+    are held against; its AUC is an approximation by 10,000 thresholds, so candidate minus champion may differ from the
+    difference in the fifth decimal.
+
     Attributes:
         slice: `overall`, or feature values such as `carrier=AA`.
         candidate: The candidate's value; None where TFMA has none (no example in the slice, or undefined there).

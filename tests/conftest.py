@@ -61,34 +61,27 @@ class Evaluations:
             records.append(bytes(example.SerializeToString()))
         return records
 
-    def evaluate(self, config: Any, *models: str, with_examples: bool = True) -> Path:
+    def evaluate(self, config: Any, model: str, *, with_examples: bool = True) -> Path:
         """Run TFMA as TFX's Evaluator does and return the folder it fills; the same evaluation is made once.
 
         Args:
             config: An EvalConfig.
-            models: Candidate and, if the config has one, champion.
+            model: The candidate.
             with_examples: Whether there are any.
         """
-        key = (config.SerializeToString(deterministic=True), models, with_examples)
+        key = (config.SerializeToString(deterministic=True), model, with_examples)
         if key not in self._made:
             self._made[key] = self.root / f"evaluation-{len(self._made)}"
-            self._evaluate(config, models, "eval" if with_examples else "none", self._made[key])
+            self._evaluate(config, model, "eval" if with_examples else "none", self._made[key])
         return self._made[key]
 
-    def _evaluate(self, config: Any, models: tuple[str, ...], split: str, output: Path) -> None:
+    def _evaluate(self, config: Any, model: str, split: str, output: Path) -> None:
         import tensorflow_model_analysis as tfma
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        has_champion = len(models) > 1
-        config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=has_champion, rubber_stamp=True)
-        shared = [
-            tfma.default_eval_shared_model(
-                str(self.model(name) / "Format-Serving"), model_name=spec.name, eval_config=config
-            )
-            for name, spec in zip(models, config.model_specs, strict=True)
-        ]
+        config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=False, rubber_stamp=True)
         tfma.run_model_analysis(
-            shared if has_champion else shared[0],
+            tfma.default_eval_shared_model(str(self.model(model) / "Format-Serving"), eval_config=config),
             config,
             data_location=str(self.examples / f"Split-{split}" / "*"),
             output_path=str(output),

@@ -1,12 +1,11 @@
-"""The table, against evaluations that TFMA made of two small models."""
+"""The table, of evaluations that TFMA made of two small models or that a test writes out."""
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
-from tensorflow_model_analysis.proto import config_pb2
 
-from core.errors import DataError
+from monitoring.evaluation import Evaluation, read_evaluation
 from monitoring.gate import explain_gate
+from monitoring.metrics import metrics_of
 from monitoring.scored_examples import ScoredExamples
 from pipeline.evaluation import evaluation_config
 from schemas.features import LabelSpec
@@ -29,27 +28,17 @@ def options(*bounds, **kwargs) -> GateOptions:
 
 
 @pytest.fixture(scope="module")
-def compared(evaluations):
-    """Return the evaluation of the good model against the poor one."""
-    config = evaluation_config(LABEL, options(AUC, LOSS, BY_CARRIER), has_champion=True)
-    return evaluations.evaluate(config, "good", "poor")
-
-
-@pytest.fixture(scope="module")
-def alone(evaluations):
-    """Return the evaluation of the good model without a champion."""
-    config = evaluation_config(LABEL, options(AUC, LOSS, BY_CARRIER), has_champion=False)
-    return evaluations.evaluate(config, "good")
+def measured(evaluations):
+    """Return both models' evaluations by name."""
+    config = evaluation_config(LABEL, options(AUC, LOSS, BY_CARRIER))
+    return {name: read_evaluation(evaluations.evaluate(config, name)) for name in ("good", "poor")}
 
 
 @pytest.fixture
-def explain(evaluations, compared):
-    """Return a function that judges one model against the other on the first examples, by default on all.
+def explain(evaluations, measured):
+    """Return a function that judges one model against the other on the first examples, by default on all."""
 
-    The values of the table stay those of the good model; only the comparison knows which is which.
-    """
-
-    def explain(gate_options, *, candidate="good", num_examples=440, evaluation=compared):
+    def explain(gate_options, *, candidate="good", num_examples=440):
         champion = "poor" if candidate == "good" else "good"
         carriers = np.array(evaluations.carriers[:num_examples])
         comparison = ScoredExamples(
@@ -59,7 +48,7 @@ def explain(evaluations, compared):
             champion=evaluations.scores(champion)[:num_examples],
             members={("carrier", name): np.flatnonzero(carriers == name) for name in ("AA", "UA", "ZZ")},
         )
-        return explain_gate(evaluation, options=gate_options, comparison=comparison)
+        return explain_gate(measured[candidate], options=gate_options, comparison=comparison)
 
     return explain
 
@@ -76,11 +65,29 @@ def test_values_bounds_and_differences_are_in_the_table(explain):
     assert (overall.lower_bound, overall.upper_bound) == (0.6, None)
     assert overall.change_bound == "better than the champion (90 % interval)"
     # TFMA's AUC is an approximation by 10,000 thresholds.
-    assert overall.difference.value == pytest.approx(overall.candidate - overall.champion, abs=1e-3)
+    assert overall.difference.value == pytest.approx(overall.candidate - overall.champion, abs=1e-4)
     assert overall.difference.num_examples == 440
     assert 0 < overall.difference.low < overall.difference.value < overall.difference.high
     assert report.candidate["auc"] == overall.candidate
-    assert {"auc", "binary_crossentropy", "calibration", "example_count"} <= set(report.champion)
+    assert set(report.champion) == {"auc", "binary_crossentropy", "calibration", "example_count"}
+
+
+@pytest.mark.parametrize("slice_words", ["overall", "carrier=AA", "carrier=UA", "carrier=ZZ"])
+def test_the_champion_is_measured_as_tfma_measures_it(explain, slice_words):
+    """Compare with TFMA's values of the same model, as those of a candidate."""
+    as_champion, as_candidate = explain(options(AUC)), explain(options(AUC), candidate="poor")
+    for metric in ("auc", "binary_crossentropy", "calibration", "example_count"):
+        value = row(as_candidate, metric, slice_words).candidate
+        assert row(as_champion, metric, slice_words).champion == pytest.approx(value, abs=1e-4)
+
+
+def test_a_difference_is_that_of_exact_values(evaluations, explain):
+    report = explain(options(AUC))
+    candidate, champion = (metrics_of("binary", evaluations.labels, evaluations.scores(m)) for m in ("good", "poor"))
+    for metric in ("auc", "binary_crossentropy"):
+        found = row(report, metric)
+        assert found.champion == report.champion[metric] == champion[metric]
+        assert found.difference.value == pytest.approx(candidate[metric] - champion[metric])
 
 
 def test_the_sentence_prints_difference_interval_and_detectable_effect(explain):
@@ -137,30 +144,33 @@ def test_overall_undecided_leaves_the_absolute_bounds_to_decide(explain):
     )
 
 
-def test_without_a_champion_the_absolute_bounds_decide(alone):
-    report = explain_gate(alone, options=options(AUC | {"policy": "superior"}))
+def test_without_a_champion_the_absolute_bounds_decide(measured):
+    report = explain_gate(measured["good"], options=options(AUC | {"policy": "superior"}))
     found = row(report, "auc")
     assert report.is_blessed
     assert report.champion == {}
     assert (found.champion, found.change_bound, found.difference, found.is_undecided) == (None, None, None, False)
 
 
-def test_a_champion_that_tfma_was_not_given_is_measured_here(alone, explain):
-    bounds = options(AUC | {"policy": "superior"}, LOSS)
-    given, measured = explain(bounds), explain(bounds, evaluation=alone)
-    assert measured.is_blessed
-    for metric in ("auc", "binary_crossentropy", "calibration", "example_count"):
-        for slice_words in ("overall", "carrier=AA"):
-            # TFMA's AUC is an approximation by 10,000 thresholds.
-            value = row(given, metric, slice_words).champion
-            assert row(measured, metric, slice_words).champion == pytest.approx(value, abs=1e-3)
+def test_a_class_that_the_champion_lacks_is_compared():
+    metric, labels = "sparse_categorical_crossentropy", np.arange(300) % 3
+    candidate = np.full((300, 3), 0.1) + 0.7 * np.eye(3)[labels]
+    champion = np.tile([0.5, 0.5, 0.0], (300, 1))
+    comparison = ScoredExamples("multiclass", labels, candidate=candidate, champion=champion)
+    values = metrics_of("multiclass", labels, candidate)
+    evaluation = Evaluation(metrics={(): values}, is_valid=True, failures=frozenset(), missing_slices=())
+    gate_options = options({"metric": metric, "maximum": 1.0, "policy": "superior"})
+    report = explain_gate(evaluation, options=gate_options, comparison=comparison)
+    assert report.is_blessed
+    assert report.champion["example_count"] == 300
+    assert row(report, metric).difference.value == pytest.approx(values[metric] - report.champion[metric])
 
 
-def test_a_score_that_is_no_number_is_never_blessed(evaluations, alone):
+def test_a_score_that_is_no_number_is_never_blessed(evaluations, measured):
     scores = evaluations.scores("good")
     broken = np.where(np.arange(440)[:, None] < 3, np.nan, scores)
     comparison = ScoredExamples("binary", np.array(evaluations.labels), candidate=broken, champion=scores)
-    report = explain_gate(alone, options=options(AUC), comparison=comparison)
+    report = explain_gate(measured["good"], options=options(AUC), comparison=comparison)
     assert report.reasons == ("The candidate's score of 3 of 440 examples is not a finite number.",)
 
 
@@ -168,57 +178,49 @@ def test_a_score_that_is_no_number_is_never_blessed(evaluations, alone):
     ("on_decay", "is_warm", "is_blessed"),
     [("block", True, False), ("block", False, True), ("report", True, True)],
 )
-def test_decay_blocks_warm_candidates_if_asked(alone, on_decay, is_warm, is_blessed):
+def test_decay_blocks_warm_candidates_if_asked(measured, on_decay, is_warm, is_blessed):
     gate_options = options(AUC, prequential={"on_decay": on_decay})
-    report = explain_gate(alone, options=gate_options, prequential=DECAYED, is_warm=is_warm)
+    report = explain_gate(measured["good"], options=gate_options, prequential=DECAYED, is_warm=is_warm)
     assert report.is_blessed is is_blessed
     assert report.prequential == DECAYED
     blocked = ("The AUC has decayed. Until a cold start wins, no warm-started candidate may serve.",)
     assert report.reasons == (() if is_blessed else blocked)
 
 
-def test_forgetting_is_a_reason(alone):
+def test_forgetting_is_a_reason(measured):
     transfer = BackwardTransfer(
         metric="auc", candidate=0.5, champion=0.7, difference=None, by_span={}, passed=False, sentence="It forgot."
     )
-    report = explain_gate(alone, options=options(AUC), backward_transfer=transfer)
+    report = explain_gate(measured["good"], options=options(AUC), backward_transfer=transfer)
     assert (report.is_blessed, report.reasons, report.backward_transfer) == (False, ("It forgot.",), transfer)
 
 
-def test_without_any_bound_nothing_is_blessed(evaluations):
-    config = text_format.Parse(
-        'model_specs { signature_name: "serving_default" label_key: "late" prediction_key: "probability" }'
-        'metrics_specs { metrics { class_name: "AUC" } }',
-        # TFMA 0.52 has `tfma.EvalConfig` only once TFX is imported.
-        config_pb2.EvalConfig(),
-    )
-    report = explain_gate(evaluations.evaluate(config, "good"), options=options(AUC))
+def test_without_any_bound_nothing_is_blessed():
+    unbounded = Evaluation(metrics={(): {"auc": 0.9}}, is_valid=None, failures=frozenset(), missing_slices=())
+    report = explain_gate(unbounded, options=options(AUC))
     assert report.reasons == ("TFMA was given no bound for any metric: nothing can bless a model.",)
 
 
 def test_without_any_example_nothing_is_blessed(evaluations):
-    config = evaluation_config(LABEL, options(AUC), has_champion=False)
-    report = explain_gate(evaluations.evaluate(config, "good", with_examples=False), options=options(AUC))
+    config = evaluation_config(LABEL, options(AUC))
+    evaluation = read_evaluation(evaluations.evaluate(config, "good", with_examples=False))
+    report = explain_gate(evaluation, options=options(AUC))
     assert not report.is_blessed
     assert "No example of the eval split was evaluated" in " ".join(report.reasons)
 
 
 def test_absolute_bounds_fail_whatever_the_difference(evaluations):
     strict = options(AUC | {"minimum": 0.999, "policy": "superior"}, BY_CARRIER | {"metric": "binary_crossentropy"})
-    config = evaluation_config(LABEL, strict, has_champion=True)
+    config = evaluation_config(LABEL, strict)
     for metric in config.metrics_specs[0].metrics:
         for threshold in metric.per_slice_thresholds:
             for spec in threshold.slicing_specs:
                 spec.feature_values.update(dict.fromkeys(spec.feature_keys, "XX"))
                 spec.ClearField("feature_keys")
+    evaluation = read_evaluation(evaluations.evaluate(config, "good"))
     comparison = ScoredExamples("binary", np.array(evaluations.labels), *map(evaluations.scores, ("good", "poor")))
-    report = explain_gate(evaluations.evaluate(config, "good", "poor"), options=strict, comparison=comparison)
+    report = explain_gate(evaluation, options=strict, comparison=comparison)
     broken, missing = report.reasons
     assert not report.is_blessed
     assert broken.endswith("required: at least 0.999: failed; better than the champion (90 % interval): passed.")
     assert missing == "No evaluated example is in slice carrier=XX, of which a metric is required."
-
-
-def test_a_folder_without_an_evaluation_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"holds no evaluation\. Expected the files that TFX's Evaluator writes"):
-        explain_gate(tmp_path, options=options(AUC))

@@ -90,9 +90,10 @@ def test_a_metric_that_cannot_be_compared_has_no_difference():
     [
         (example(other=[1]), BINARY, "A record has 0 values of label 'late'"),
         (example(late=[0, 1]), BINARY, "A record has 2 values of label 'late'"),
-        (example(kind=["never"]), CLASSES, r"Expected \['early', 'late', '7'\]; received 'never'"),
+        (example(kind=["never"]), CLASSES, r"Expected one of \['early', 'late', '7'\]; received 'never'"),
+        (example(late=["yes"]), BINARY, "Expected a number; received 'yes'"),
     ],
-    ids=["missing", "several", "unknown-class"],
+    ids=["missing", "several", "unknown-class", "no-number"],
 )
 def test_a_label_that_cannot_be_used_is_a_data_error(record, label, message):
     with pytest.raises(DataError, match=message):
