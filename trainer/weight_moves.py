@@ -172,7 +172,7 @@ class WeightMoves:
 
     def _gathered(self, path: str, array: Array, role: Role) -> Array:
         layer, variable = layer_of(path), path.rpartition("/")[2]
-        gathers = list(self._by_variable[f"{layer}/{variable}"])
+        gathers = list(self._by_variable.get(f"{layer}/{variable}", ()))
         gathers += [gather for name, gather in self._rows.items() if layer in _row_layers(name)]
         moved: Array = array.astype(np.float64)
         for gather in gathers:
