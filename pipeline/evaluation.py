@@ -1,5 +1,7 @@
 """The gate of a config in TFMA's words. Reading its results is `monitoring.gate`'s."""
 
+import json
+
 from tensorflow_model_analysis.proto import config_pb2
 
 from schemas.features import LabelSpec
@@ -46,7 +48,8 @@ def evaluation_config(label: LabelSpec, gate: GateOptions) -> config_pb2.EvalCon
 
 
 def _metric(name: str, bounds: list[MetricBound]) -> config_pb2.MetricConfig:
-    config = config_pb2.MetricConfig(class_name=CLASS_NAMES[name])
+    # Named, since TFMA would call `BinaryAccuracy` binary_accuracy, and no bound would find it.
+    config = config_pb2.MetricConfig(class_name=CLASS_NAMES[name], config=json.dumps({"name": name}))
     for bound in bounds:
         if bound.minimum is None and bound.maximum is None:
             continue

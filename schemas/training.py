@@ -12,7 +12,8 @@ REQUEST_KEY = "request"
 REPLAY_FOLDER_KEY = "replay_folder"
 FISHER_FILE = "fisher.npz"  # in Format-Training: diagonal Fisher information by variable path
 
-# How a run starts. `auto` lets the Trainer choose one of the others by a probe.
+# How a run starts, and how it may be asked to: `auto` lets the Trainer choose by a probe.
+StartName = Literal["warm", "shrink_perturb", "cold"]
 Initialisation = Literal["cold", "warm", "shrink_perturb", "auto"]
 
 

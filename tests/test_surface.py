@@ -93,3 +93,12 @@ def test_light_command_loads_nothing_heavy(arguments, tmp_path):
     loaded = set(result.stdout.splitlines()[-1].split())
     assert "cli" in loaded
     assert not loaded & HEAVY
+
+
+def test_planning_loads_no_tensorflow():
+    """What the libraries print, and whether their sums can be repeated, is set before TensorFlow is imported."""
+    program = (
+        "import sys, pipeline.controller, pipeline.summary; print({'tensorflow', 'keras', 'tfx'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from core.errors import TrainingError
 from schemas.base import Record
-from schemas.training import TrainingOptions
+from schemas.training import StartName, TrainingOptions
 from trainer.callbacks import EpochSeeds
 from trainer.conditions import conditions
 from trainer.heads import Head
 from trainer.input_data import TrainingData
 from trainer.objective import AnchoredModel
-from trainer.starts import Start, StartName
+from trainer.starts import Start
 
 
 class ProbeResult(Record):

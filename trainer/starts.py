@@ -2,12 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from schemas.training import Initialisation, ShrinkPerturb
+from schemas.training import Initialisation, ShrinkPerturb, StartName
 from trainer.model_state import ModelState
-
-StartName = Literal["warm", "shrink_perturb", "cold"]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from schemas.base import Record
-from schemas.training import TrainerRequest
-from trainer.starts import StartName
+from schemas.training import StartName, TrainerRequest
 
 TRAINING_RECORD_FILE = "training.json"
 
