@@ -16,7 +16,7 @@ from trainer.heads import Head
 from trainer.model import compile_model
 from trainer.model_state import assign_state
 from trainer.objective import Anchor, AnchoredModel, strengths
-from trainer.optimizer import run_schedule
+from trainer.optimizer import run_rate
 from trainer.starts import Start
 
 MAX_RENDERED_LAYERS = 20
@@ -40,17 +40,15 @@ def conditions(
     """
     frozen = layers_to_freeze(model, options.freeze) if start.base is not None else []
     assign_state(model, start.state)
-    model.optimizer.learning_rate = run_schedule(
-        options,
-        line_length=start.line_length,
-        first_step=int(model.optimizer.iterations),
-        num_steps=num_steps,
-    )
+    model.schedule.begin(run_rate(options, start.line_length), int(model.optimizer.iterations), num_steps)
     if start.base is not None and strengths(options.regularisation):
         model.anchor = Anchor(model, options.regularisation)
         model.anchor.assign(start.base.weights, start.base.fisher)
+    # Keras has to trace the training step anew, which takes seconds, only if something other than numbers changed.
+    is_other_step = bool(frozen) or model.anchor is not None
     _set_trainable(frozen, is_trainable=False)
-    compile_model(model, model.optimizer, head)
+    if is_other_step:
+        compile_model(model, model.optimizer, head)
     try:
         yield
     finally:
@@ -58,7 +56,8 @@ def conditions(
         # frozen.
         _set_trainable(frozen, is_trainable=True)
         model.anchor = None
-        compile_model(model, model.optimizer, head)
+        if is_other_step:
+            compile_model(model, model.optimizer, head)
 
 
 def layers_to_freeze(model: keras.Model, patterns: Sequence[str]) -> list[keras.layers.Layer]:

@@ -10,7 +10,7 @@ from schemas.transformed import DenseInput, IdInput, model_inputs
 from trainer.heads import Head, head_for
 from trainer.layers import Cross, MaskedMeanEmbedding, NumericAffine
 from trainer.objective import AnchoredModel
-from trainer.optimizer import build_optimizer
+from trainer.optimizer import build_optimizer, cold_schedule
 
 EMBEDDING_PREFIX = "embedding_"
 WIDE_PREFIX = "wide_"
@@ -38,7 +38,8 @@ def build_model(feature_set: FeatureSet, options: TrainingOptions) -> AnchoredMo
         logits = keras.layers.Add(name="extended_logits")([logits, branch])
     outputs = keras.layers.Activation(head.activation, name=head.output, dtype="float32")(logits)
     model = AnchoredModel(inputs, outputs, name=options.model.kind)
-    compile_model(model, build_optimizer(options), head)
+    model.schedule = cold_schedule(options)
+    compile_model(model, build_optimizer(options, model.schedule), head)
     model.optimizer.build(model.trainable_variables)
     return model
 

@@ -11,6 +11,7 @@ from keras import ops
 from schemas.training import Regularisation
 from trainer.layers import PACKAGE
 from trainer.model_state import Arrays
+from trainer.optimizer import RunSchedule
 
 # The loss between two outputs, where the loss between a label and an output takes no distribution as label.
 _LOSSES_BETWEEN_OUTPUTS = {"sparse_categorical_crossentropy": "categorical_crossentropy"}
@@ -91,11 +92,15 @@ class Anchor:
 class AnchoredModel(keras.Model):
     """A functional model whose training loss may have the terms of an `Anchor`; without one it is plain Keras.
 
-    Set the anchor before training, or compile again: Keras traces the training step once. The validation loss never
-    has the terms, since early stopping asks how well the labels are predicted.
+    The validation loss never has the terms, since early stopping asks how well the labels are predicted.
+
+    Attributes:
+        anchor: Set it before training, or compile again: Keras traces the training step once. It is not saved.
+        schedule: The optimizer's learning rate, at hand because Keras only shows its value. A loaded model has none.
     """
 
     anchor: Anchor | None = None
+    schedule: RunSchedule
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

@@ -52,7 +52,7 @@ class RunSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self._num_steps = keras.Variable(num_steps, dtype="int64", trainable=False)
 
     def begin(self, rate: float, first_step: int, num_steps: int) -> None:
-        """Start a run that may take `num_steps` steps."""
+        """Begin a run at a step count, which may take `num_steps` steps; nothing is traced anew for it."""
         self._rate.assign(rate)
         self._first_step.assign(first_step)
         self._num_steps.assign(num_steps)
@@ -85,25 +85,14 @@ class RunSchedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def run_schedule(
-    options: TrainingOptions, *, line_length: int = 0, first_step: int = 0, num_steps: int = 1
-) -> RunSchedule:
-    """Return the schedule of one run.
-
-    Args:
-        options: The policy and its numbers.
-        line_length: Warm starts since the line's cold start, this one included; 0 for a cold start.
-        first_step: Steps of all runs before this one.
-        num_steps: Steps that the run may take.
-    """
+def cold_schedule(options: TrainingOptions) -> RunSchedule:
+    """Return the schedule of a cold start; every run begins it anew."""
     return RunSchedule(
         options.learning_rate_policy,
         decay_steps=options.decay_steps,
         decay_rate=options.decay_rate,
         floor=options.learning_rate_floor,
-        rate=run_rate(options, line_length),
-        first_step=first_step,
-        num_steps=num_steps,
+        rate=options.learning_rate,
     )
 
 
@@ -125,6 +114,6 @@ def run_rate(options: TrainingOptions, line_length: int) -> float:
     return rate
 
 
-def build_optimizer(options: TrainingOptions) -> keras.optimizers.Optimizer:
-    """Return Adam for a cold start, with gradient clipping (by the norm of each variable's gradient)."""
-    return keras.optimizers.Adam(run_schedule(options), clipnorm=options.clipnorm)
+def build_optimizer(options: TrainingOptions, schedule: RunSchedule) -> keras.optimizers.Optimizer:
+    """Return Adam with gradient clipping (by the norm of each variable's gradient)."""
+    return keras.optimizers.Adam(schedule, clipnorm=options.clipnorm)

@@ -19,7 +19,7 @@ from core.digests import digest_of_folder
 from schemas.analysis import Analysis
 from schemas.features import FeatureSet
 from schemas.replay import MEMBERSHIP_FILE, REPLAY_EXAMPLES_FILE, Membership
-from schemas.training import TrainerRequest, TrainingOptions
+from schemas.training import Initialisation, TrainerRequest, TrainingOptions
 from trainer.analysis import read_analysis
 from trainer.input_data import TrainingData, matching_files
 from trainer.model import build_model
@@ -241,18 +241,30 @@ def small() -> Callable[..., tuple[AnchoredModel, dict[str, Any], Any]]:
 
 @pytest.fixture
 def fn_args(tmp_path: Path) -> Callable[..., SimpleNamespace]:
-    """Make TFX `FnArgs` that ask for a training run; keyword arguments are training options."""
+    """Make TFX `FnArgs` that ask for a training run, cold without a base; more keywords are training options."""
 
-    def make(flights: Flights, name: str, base: Path | None = None, **options: Any) -> SimpleNamespace:
+    def make(
+        flights: Flights,
+        name: str,
+        base: Path | None = None,
+        *,
+        start: Initialisation = "warm",
+        replay: Path | None = None,
+        **options: Any,
+    ) -> SimpleNamespace:
         request = TrainerRequest(
             feature_set=flights.feature_set,
             options=TrainingOptions(**{"batch_size": 100, **options}),
-            initialisation="cold" if base is None else "warm",
+            initialisation="cold" if base is None else start,
             base_model_digest=None if base is None else digest_of_folder(base / "Format-Training"),
+            line_length=0 if base is None else 1,
             checkpoint_dir=str(tmp_path / "checkpoints" / name),
         )
+        custom_config = {"request": request.model_dump_json()}
+        if replay is not None:
+            custom_config["replay_folder"] = str(replay)
         return SimpleNamespace(
-            custom_config={"request": request.model_dump_json()},
+            custom_config=custom_config,
             train_files=[flights.files],
             transform_graph_path=str(flights.graph),
             base_model=None if base is None else str(base / "Format-Serving"),

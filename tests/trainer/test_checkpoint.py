@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from trainer.checkpoint import PROGRESS_FILE, Checkpoints, Progress, should_stop
+from trainer.probe import ProbeResult
 
 
 @pytest.fixture
@@ -63,3 +64,12 @@ def test_resume_brings_back_the_last_epoch(model: keras.Model, tmp_path: Path) -
     model.layers[0].set_weights([np.array([[4.0]])])
     assert len(checkpoints.resume(model).history) == 1
     assert float(model.layers[0].get_weights()[0][0, 0]) == 3.0
+
+
+def test_decision_is_recalled_by_its_own_run_alone(tmp_path: Path) -> None:
+    decision = ProbeResult(winner="cold", why="The probe chose cold.")
+    checkpoints = Checkpoints(tmp_path / "new", "run")
+    assert checkpoints.recall(ProbeResult) is None
+    checkpoints.keep(decision)
+    assert Checkpoints(tmp_path / "new", "run").recall(ProbeResult) == decision
+    assert Checkpoints(tmp_path / "new", "another").recall(ProbeResult) is None

@@ -1,7 +1,9 @@
 """A training run from TFX's arguments to the files it leaves, and every way in which it refuses to start."""
 
+import dataclasses
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import tensorflow as tf
 
 from core.errors import DataError, TrainingError
 from schemas.model_layout import KERAS_FILE, SERVING_FOLDER, TRAINING_FOLDER
+from schemas.training import FISHER_FILE
 from trainer.run_fn import run_fn
 
 FnArgs = Callable[..., SimpleNamespace]
@@ -63,6 +66,58 @@ def test_warm_run_goes_on_from_weights_and_optimizer(
     base, warm = (_predictions(folder, flights.serialized) for folder in (base_model, tmp_path / "warm"))
     np.testing.assert_allclose(base, warm, atol=1e-5)
     assert _record(tmp_path / "warm")["steps"] == _record(base_model)["steps"] + 9
+
+
+def test_probed_run_with_every_term_says_what_it_did(
+    flights: Any, fn_args: FnArgs, base_model: Path, write_replay: Any, make_examples: Any, tmp_path: Path
+) -> None:
+    options = {
+        "epochs_warm": 1,
+        "probe": {"num_steps": 2, "num_examples": 200},
+        "regularisation": {"l2_sp": 0.01, "ewc": 2.0, "distillation": 0.1, "fisher_examples": 20},
+        "freeze": ("hidden_*",),
+        "learning_rate_policy": "inverse_time",
+        "warm_learning_rate": 0.0011,
+        "replay_ratio": 0.5,
+    }
+    replay = write_replay(make_examples(90, seed=5))
+    run_fn(fn_args(flights, "one", base_model, start="auto", replay=replay, **options))
+    record = _record(tmp_path / "one")
+    assert record["initialisation"] == "warm"
+    assert re.match(r"The probe chose warm: after 2 steps .* \(warm\), .* \(cold\)\.", record["initialisation_why"])
+    assert (record["num_replay_examples"], record["line_length"]) == (450, 1)
+    assert record["steps"] == 18 + 14
+    assert record["learning_rate"] == pytest.approx(0.001)
+    assert record["regularisation"] == {"l2_sp": 0.01, "ewc": 2.0, "distillation": 0.1}
+    assert record["penalties"]["l2_sp"] > 0
+    assert record["penalties"]["ewc"] == 0
+    shortage, no_fisher = record["notes"]
+    assert "each was used about 5 times an epoch" in shortage
+    assert "The base model has no Fisher information" in no_fisher
+
+    model = keras.saving.load_model(tmp_path / "one" / TRAINING_FOLDER / KERAS_FILE)
+    base = keras.saving.load_model(base_model / TRAINING_FOLDER / KERAS_FILE)
+    np.testing.assert_array_equal(model.get_layer("hidden_0").kernel, base.get_layer("hidden_0").kernel)
+    assert not np.array_equal(model.get_layer("head").kernel, base.get_layer("head").kernel)
+    with np.load(tmp_path / "one" / TRAINING_FOLDER / FISHER_FILE) as fisher:
+        assert set(fisher) == {variable.path for variable in model.trainable_variables}
+
+    run_fn(fn_args(flights, "two", tmp_path / "one", **{**options, "replay_ratio": 0.2}))
+    record = _record(tmp_path / "two")
+    assert record["penalties"]["ewc"] > 0
+    assert record["notes"] == ["There is no replay buffer yet, so replay_ratio=0.2 had no effect."]
+
+
+def test_own_preprocessing_needs_the_graph_of_its_base_model(
+    flights: Any, fn_args: FnArgs, base_model: Path, tmp_path: Path
+) -> None:
+    own = flights.feature_set.model_copy(update={"preprocessing_fn": "my.module:preprocess"})
+    args = fn_args(dataclasses.replace(flights, feature_set=own), "warm", base_model)
+    shutil.copytree(flights.graph, tmp_path / "graph")
+    (tmp_path / "graph" / "more").write_text("another graph")
+    args.transform_graph_path = str(tmp_path / "graph")
+    with pytest.raises(TrainingError, match=r"another transform graph.*'my.module:preprocess'.*Plan a cold start"):
+        run_fn(args)
 
 
 def test_logs_hold_losses_weights_and_gradients(base_model: Path) -> None:
