@@ -12,7 +12,7 @@ from pipeline.decision import Push
 from pipeline.plan import RunPlan
 from schemas import provenance
 from schemas.base import Record
-from schemas.gate import GATE_REPORT_FILE, OVERALL, GateReport
+from schemas.gate import GATE_REPORT_FILE, HEADLINE_METRIC, OVERALL, GateReport
 from schemas.ledger_records import RunOutcome
 from schemas.model_layout import TRAINING_FOLDER
 from schemas.scores import PREQUENTIAL_FILE, PrequentialScore
@@ -80,7 +80,7 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
         {
             **common,
             "word": "rejected" if push is None else "pushed",
-            "reasons": (*(gate.reasons or _why_blessed(gate)), *notes),
+            "reasons": (*(gate.reasons or _why_blessed(gate, HEADLINE_METRIC[config.label.task])), *notes),
             "gate": gate,
             "replay_uri": nodes["ReplayGen"].outputs["buffer"].uri if "ReplayGen" in nodes else plan.replay_uri,
             "prequential": _read_prequential(nodes),
@@ -92,14 +92,27 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
     )
 
 
-def _why_blessed(gate: GateReport) -> tuple[str, ...]:
+def _why_blessed(gate: GateReport, metric: str) -> tuple[str, ...]:
+    """Return the headline in one short sentence, then all that the gate measured over the whole split."""
     bounded = [row for row in gate.rows if row.is_bounded]
     overall = [row.sentence for row in bounded if row.slice == OVERALL]
     num_undecided = sum(row.is_undecided for row in bounded)
-    held = f"All {len(bounded) - num_undecided} bounded values of the gate that can be told hold"
+    held = f"All {len(bounded) - num_undecided} bounded values that can be told hold"
     few = f"; {num_undecided} have too few examples to tell." if num_undecided else "."
     forgetting = [gate.backward_transfer.sentence] if gate.backward_transfer else []
-    return (*overall, held + few, *forgetting)
+    return (_headline(gate, metric), held + few, *overall, *forgetting)
+
+
+def _headline(gate: GateReport, metric: str) -> str:
+    row = next((row for row in gate.rows if (row.metric, row.slice) == (metric, OVERALL)), None)
+    if row is None or row.candidate is None:
+        return "Blessed."
+    sentence = f"Blessed: {metric} {row.candidate:.4f}"
+    if row.champion is not None:
+        sentence += f" against the champion's {row.champion:.4f}"
+    if row.difference is not None:
+        sentence += f", {row.difference.value:+.4f} ({row.difference.low:+.4f} to {row.difference.high:+.4f})"
+    return f"{sentence}."
 
 
 def _read_drift(nodes: dict[str, NodeRun]) -> DriftReport:

@@ -1,5 +1,7 @@
 """Every kind of model has the promised inputs, outputs and names, and learns; user functions are checked."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from core.errors import ConfigError, UserCodeError
+from pipeline.config import load_config
 from schemas.features import FeatureSet
 from schemas.training import ModelOptions, TrainingOptions
 from schemas.transformed import IdInput, model_inputs
@@ -164,3 +167,15 @@ def test_cross_layer_is_the_published_formula() -> None:
     received = np.asarray(layer([first, last]))
     kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
     np.testing.assert_allclose(received, first * (last @ kernel + bias) + last, rtol=1e-5)
+
+
+def test_documented_model_follows_the_convention(tmp_path, monkeypatch):
+    (block,) = re.findall(r"```py\n(.*?)```", Path("docs/your-own-data.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "documented_model.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = load_config(Path("conf/weather.yaml"))
+    own = ModelOptions(kind="custom", function="documented_model:build")
+    model = build_model(config.feature_set, config.training.model_copy(update={"model": own}))
+    spec = config.features["origin"]
+    rows = spec.capacity + spec.num_oov_buckets
+    assert model.get_layer("embedding_origin").embeddings.shape == (rows, spec.embedding_dim)
