@@ -32,7 +32,7 @@ def fisher_information(model: keras.Model, head: Head, batches: tf.data.Dataset,
     Source:
         Kunstner et al., Limitations of the Empirical Fisher Approximation, NeurIPS 2019, section 2.
     """
-    logits = keras.Model(model.inputs, model.get_layer(head.output).input)
+    logits = keras.Model(model.input, model.get_layer(head.output).input)
     variables = [variable.value for variable in model.trainable_variables]
 
     def squared_gradients(example: dict[str, Any]) -> list[Any]:

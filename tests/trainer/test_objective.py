@@ -84,7 +84,7 @@ class CountingModel(AnchoredModel):
 
 def test_another_base_takes_effect_without_another_trace(small: Small) -> None:
     plain, inputs, labels = small("binary")
-    model = CountingModel(plain.inputs, plain.outputs[0])
+    model = CountingModel(plain.input, plain.outputs[0])
     model.compile(keras.optimizers.SGD(0.005), "binary_crossentropy")
     model.anchor = Anchor(model, Regularisation(l2_sp=100.0))
     data = tf.data.Dataset.from_tensors((inputs, labels)).repeat()
@@ -115,7 +115,7 @@ def test_anchor_is_no_part_of_the_model_on_disk(small: Small, tmp_path: Path) ->
 
 def test_model_without_an_anchor_trains_as_plain_keras_does(small: Small) -> None:
     model, inputs, labels = small("binary")
-    plain = keras.Model(model.inputs, model.outputs[0])
+    plain = keras.Model(model.input, model.outputs[0])
     start = state_of(model)
     weights = []
     for one in (model, plain):
