@@ -16,7 +16,12 @@ MAX_CHUNK_EXAMPLES = 128
 
 
 def fisher_information(model: keras.Model, head: Head, batches: tf.data.Dataset, num_examples: int) -> Arrays:
-    """Return the diagonal Fisher information by path of trainable weight: the mean over examples of squared gradients.
+    """Return the diagonal Fisher information of a model, see `FisherEstimator`."""
+    return FisherEstimator(model, head).estimate(batches, num_examples)
+
+
+class FisherEstimator:
+    """Estimates the diagonal Fisher information of a model, traced once and usable after every training.
 
     The expectation over labels is exact and over the model's own output distribution, not over the labels that were
     seen, and squares are of every example's own gradient, not of a batch's mean. For one example it is
@@ -24,42 +29,50 @@ def fisher_information(model: keras.Model, head: Head, batches: tf.data.Dataset,
     classes, and `(dz/dtheta)^2` for a number of unit variance.
 
     Args:
-        model: Trained.
+        model: Functional, with its inputs by name.
         head: Its head; the layer named like its output makes the output from the logits.
-        batches: Inputs by name, and labels, which are not used.
-        num_examples: Most examples to use, the first.
 
     Source:
         Kunstner et al., Limitations of the Empirical Fisher Approximation, NeurIPS 2019, section 2.
     """
-    logits = keras.Model(model.input, model.get_layer(head.output).input)
-    variables = [variable.value for variable in model.trainable_variables]
 
-    def squared_gradients(example: dict[str, Any]) -> list[Any]:
+    def __init__(self, model: keras.Model, head: Head) -> None:
+        self._head = head
+        self._logits = keras.Model(model.input, model.get_layer(head.output).input)
+        self._variables = list(model.trainable_variables)
+        # The signature leaves the number of examples open: the last chunk is smaller.
+        signature = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}
+        self._total = tf.function(self._sum_of_squares, input_signature=[signature], autograph=False)
+
+    def estimate(self, batches: tf.data.Dataset, num_examples: int) -> Arrays:
+        """Return the Fisher information by path of trainable weight: a mean over examples, float32.
+
+        Args:
+            batches: Inputs by name, and labels, which are not used.
+            num_examples: Most examples to use, the first.
+        """
+        sums = [np.zeros(variable.shape, np.float64) for variable in self._variables]
+        chunk = MAX_GRADIENT_NUMBERS // (sum(array.size for array in sums) * self._head.units)
+        examples = batches.map(lambda inputs, _: inputs).unbatch().take(num_examples)
+        num_used = 0
+        for inputs in examples.batch(max(1, min(MAX_CHUNK_EXAMPLES, chunk))):
+            sums = [one + two.numpy() for one, two in zip(sums, self._total(inputs), strict=True)]
+            num_used += len(next(iter(inputs.values())))
+        means = ((array / num_used).astype(np.float32) for array in sums)
+        return {variable.path: mean for variable, mean in zip(self._variables, means, strict=True)}
+
+    def _sum_of_squares(self, inputs: dict[str, Any]) -> list[Any]:
+        return [tf.reduce_sum(squares, axis=0) for squares in tf.vectorized_map(self._squared_gradients, inputs)]
+
+    def _squared_gradients(self, example: dict[str, Any]) -> list[Any]:
         """Return the sum over outputs of the squared gradients for one example, in the shapes of the weights."""
+        variables = [variable.value for variable in self._variables]
         with tf.GradientTape(persistent=True) as tape:
-            z = logits({name: tensor[tf.newaxis] for name, tensor in example.items()}, training=False)
-            parts = _scores(z[0], head)
+            logits = self._logits({name: tensor[tf.newaxis] for name, tensor in example.items()}, training=False)
+            parts = _scores(logits[0], self._head)
         gradients = [tape.gradient(part, variables, unconnected_gradients="zero") for part in parts]
         # A looked-up embedding has a gradient in the form of slices, which have to add up before they are squared.
         return [tf.add_n([tf.convert_to_tensor(g) ** 2 for g in column]) for column in zip(*gradients, strict=True)]
-
-    sums = [np.zeros(variable.shape, np.float64) for variable in variables]
-    chunk = MAX_GRADIENT_NUMBERS // (sum(array.size for array in sums) * head.units)
-    examples = batches.map(lambda inputs, _: inputs).unbatch().take(num_examples)
-    chunks = examples.batch(max(1, min(MAX_CHUNK_EXAMPLES, chunk)))
-
-    # The signature leaves the number of examples open: the last chunk is smaller.
-    @tf.function(input_signature=[chunks.element_spec], autograph=False)
-    def total(inputs: dict[str, Any]) -> list[Any]:
-        return [tf.reduce_sum(squares, axis=0) for squares in tf.vectorized_map(squared_gradients, inputs)]
-
-    num_used = 0
-    for inputs in chunks:
-        sums = [one + two.numpy() for one, two in zip(sums, total(inputs), strict=True)]
-        num_used += len(next(iter(inputs.values())))
-    paths = [variable.path for variable in model.trainable_variables]
-    return {path: (array / num_used).astype(np.float32) for path, array in zip(paths, sums, strict=True)}
 
 
 def _scores(logits: Any, head: Head) -> list[Any]:
