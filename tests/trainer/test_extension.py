@@ -35,7 +35,8 @@ def _options(kind: str, *extension_units: int) -> TrainingOptions:
 
 @pytest.mark.parametrize("kind", ["linear", "dnn", "wide_deep", "dcn_v2", "custom"])
 def test_extension_changes_nothing_at_first(kind: str) -> None:
-    plain, options = build_model(FEATURES, _options(kind)), _options(kind, 3, 2)
+    keras.utils.set_random_seed(0)
+    plain, options = build_model(FEATURES, _options(kind)), _options(kind, 8, 8)
     extended = build_model(FEATURES, options)
     fresh, old = state_of(extended), state_of(plain)
     assign_state(extended, ModelState({**fresh.weights, **old.weights}, fresh.slots))
@@ -43,5 +44,5 @@ def test_extension_changes_nothing_at_first(kind: str) -> None:
     new = {path.partition("/")[0] for path in fresh.weights.keys() - old.weights.keys()}
     assert new == {*extension_layers(options.model), "extension_embedding_c"}
     assert extension_layers(options.model) == ["extension_0", "extension_1", "extension_head"]
-    extended.get_layer("extension_head").kernel.assign([[1.0], [2.0]])
+    extended.get_layer("extension_head").kernel.assign(np.ones((8, 1)))
     assert not np.array_equal(extended(INPUTS), plain(INPUTS))
