@@ -38,7 +38,9 @@ def conditions(
     Raises:
         ConfigError: `freeze` names a layer that the model does not have, or leaves nothing to train.
     """
-    frozen = layers_to_freeze(model, options.freeze) if start.base is not None else []
+    # Looked up for a cold run too: a wrong name should not wait for the first warm one.
+    named = layers_to_freeze(model, options.freeze)
+    frozen = named if start.base is not None else []
     assign_state(model, start.state)
     model.schedule.begin(run_rate(options, start.line_length), int(model.optimizer.iterations), num_steps)
     if start.base is not None and strengths(options.regularisation):

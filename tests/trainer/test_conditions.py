@@ -46,6 +46,16 @@ def test_cold_start_freezes_and_holds_nothing(small: Small) -> None:
         assert len(model.trainable_variables) == len(model.weights)
 
 
+def test_wrong_name_does_not_wait_for_a_warm_run(small: Small) -> None:
+    model, *_ = small()
+    cold = Start("cold", state_of(model), None, 0)
+    with (
+        pytest.raises(ConfigError, match="'hidden_0' of training.freeze matches no layer"),
+        conditions(model, cold, TrainingOptions(freeze=("hidden_0",)), head=HEAD, num_steps=1),
+    ):
+        pass
+
+
 def test_run_begins_where_its_start_says_with_the_base_as_anchor(small: Small) -> None:
     model, *_ = small()
     base = state_of(model)
