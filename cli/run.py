@@ -116,8 +116,13 @@ class _Progress:
         if isinstance(result, Skip):
             self._console.print(result.reason)
             return
-        reasons = " ".join(result.reasons[len(result.plan.why) :][:2])
+        self._print(self._label, result)
+        if result.shadow is not None:
+            self._print(f"{self._label} shadow", result.shadow)
+
+    def _print(self, label: str, decision: "Decision") -> None:
+        reasons = " ".join(decision.reasons[len(decision.plan.why) :][:2])
         self._console.print(
-            f"[bold]{self._label}[/bold]  [{COLOURS.get(result.outcome, 'default')}]{result.outcome}[/] in "
-            f"{result.seconds['total']:.1f} s. {reasons}"
+            f"[bold]{label}[/bold]  [{COLOURS.get(decision.outcome, 'default')}]{decision.outcome}[/] in "
+            f"{decision.seconds['total']:.1f} s. {reasons}"
         )
