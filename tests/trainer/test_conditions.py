@@ -50,7 +50,7 @@ def test_wrong_name_does_not_wait_for_a_warm_run(small: Small) -> None:
     model, *_ = small()
     cold = Start("cold", state_of(model), None, 0)
     with (
-        pytest.raises(ConfigError, match="'hidden_0' of training.freeze matches no layer"),
+        pytest.raises(ConfigError, match=r"'hidden_0' of training\.freeze matches no layer"),
         conditions(model, cold, TrainingOptions(freeze=("hidden_0",)), head=HEAD, num_steps=1),
     ):
         pass
