@@ -77,8 +77,8 @@ class ModelNode:
     @cached_property
     def spans(self) -> tuple[SpanRef, ...] | None:
         """Spans it trained on itself, replayed ones included; None if that was not recorded for all of its input."""
-        inputs = self.training.inputs if self.training else {}
-        examples = (*inputs.get(provenance.EXAMPLES_KEY, ()), *inputs.get(provenance.REPLAY_KEY, ()))
+        examples = self.training.inputs.get(provenance.EXAMPLES_KEY, ()) if self.training else ()
+        examples += (self.replay,) if self.replay else ()
         try:
             refs = {ref for artifact in examples for ref in provenance.decode_spans(artifact.text(_SPANS) or "")}
         except ValueError:
@@ -86,10 +86,11 @@ class ModelNode:
         return tuple(sorted(refs, key=lambda ref: (ref.span, ref.version, ref.digest))) or None
 
     @property
-    def replay_membership(self) -> str | None:
-        """How many examples of which span were in the replay buffer it trained on, as JSON; None without replay."""
-        replay = self.training.input(provenance.REPLAY_KEY) if self.training else None
-        return replay.text(provenance.REPLAY_MEMBERSHIP) if replay else None
+    def replay(self) -> Artifact | None:
+        """The replay buffer it trained on; None also where a probe chose a cold start, which replays nothing."""
+        if self.training is None or self.artifact.text(provenance.REPLAY_RATIO) == "0":
+            return None
+        return self.training.input(provenance.REPLAY_KEY)
 
     @property
     def is_warm_started(self) -> bool:

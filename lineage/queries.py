@@ -139,9 +139,10 @@ def _evaluation(model: ModelNode) -> Evaluation | None:
 
 
 def _replay(model: ModelNode) -> Replay | None:
-    if model.replay_membership is None:
+    text = model.replay.text(provenance.REPLAY_MEMBERSHIP) if model.replay else None
+    if text is None:
         return None
-    membership = Membership.model_validate_json(model.replay_membership)
+    membership = Membership.model_validate_json(text)
     ratio = model.artifact.text(provenance.REPLAY_RATIO)
     return Replay(ratio=float(ratio) if ratio else None, members=membership.members.get("train", {}))
 

@@ -280,10 +280,11 @@ def test_a_probe_that_chose_a_cold_start_cuts_the_chain(make_history: MakeHistor
     history = make_history()
     base = history.train(history.examples(make_ref(7)))
     why = "Cold start: 0.51 after 200 steps, warm 0.52."
-    chosen = {provenance.INITIALISATION: "cold", provenance.INITIALISATION_WHY: why}
-    model = history.train(history.examples(make_ref(8)), base=base, properties=chosen)
+    chosen = {provenance.INITIALISATION: "cold", provenance.INITIALISATION_WHY: why, provenance.REPLAY_RATIO: "0"}
+    model = history.train(history.examples(make_ref(8)), base=base, replay=history.replay(s7=12), properties=chosen)
     graph = history.graph()
     answer = model_lineage(graph, graph.models[model.uri])
     assert answer.base_models == answer.unknown == ()
+    assert answer.replay is None
     assert [ref.span for ref in answer.spans] == [8]
     assert answer.initialisation_why == why
