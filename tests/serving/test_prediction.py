@@ -12,7 +12,6 @@ from core.errors import DataError, ServingError
 from schemas.features import LabelSpec
 from serving.prediction import Predictor, load_predictor
 
-
 LATE = LabelSpec(name="late")
 
 
