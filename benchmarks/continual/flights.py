@@ -56,7 +56,9 @@ _WEATHER_HOURS = 6  # a storm's delays outlast the storm
 _WEATHER = {"precip": "sum", "visib": "min", "wind_speed": "max"}
 
 
-def flights_stream(*, days: int = DAYS_A_WEEK, num_weeks: int | None = None, extended: bool = False) -> Stream:
+def flights_stream(
+    *, days: int = DAYS_A_WEEK, num_weeks: int | None = None, extended: bool = False, thin: int = 1
+) -> Stream:
     """Return the year as a stream; all known flights of a span are learned after all of them were scored.
 
     A week counts as known when the next begins, although labels of its last two days are still open then; spans of a
@@ -66,6 +68,7 @@ def flights_stream(*, days: int = DAYS_A_WEEK, num_weeks: int | None = None, ext
         days: Length of a span.
         num_weeks: Only the first weeks; None: all.
         extended: Add the extended features.
+        thin: Take every so many-th flight.
     """
     flights = _flights()
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
@@ -75,7 +78,7 @@ def flights_stream(*, days: int = DAYS_A_WEEK, num_weeks: int | None = None, ext
         new = [*_LATENESS, *_DEPARTURES, "departures_before", *(f"{name}_6h" for name in _WEATHER)]
         features = features | {name: {"kind": "numeric"} for name in new}
     feature_set = FeatureSet.model_validate({"features": features, "label": config["label"]})
-    known = flights[flights[_LATE].notna()]
+    known = flights[flights[_LATE].notna()].iloc[::thin]
     last = _NUM_DAYS if num_weeks is None else num_weeks * DAYS_A_WEEK
     spans = tuple(
         known[known[_DAY].between(start, start + days - 1)].reset_index(drop=True) for start in range(0, last, days)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from schemas.features import FeatureSet
-from schemas.training import ModelShape, TrainingOptions
+from schemas.training import ModelShape, Regularisation, TrainingOptions
 from schemas.transformed import DenseInput, model_inputs
 from trainer.fisher import fisher_information
 from trainer.heads import head_for
@@ -28,7 +28,7 @@ Arrays = dict[str, Array]
 
 
 class Learner:
-    """A compiled model that can be anyone's who trains with the same features, model and regularisation.
+    """A compiled model that can be anyone's who trains with the same features and model.
 
     Args:
         feature_set: Features and label.
@@ -38,24 +38,51 @@ class Learner:
     def __init__(self, feature_set: FeatureSet, options: TrainingOptions) -> None:
         self.shape = ModelShape(feature_set=feature_set, model=options.model)
         self._options = options
+        self._fresh: dict[int, ModelState] = {}
         inputs = model_inputs(feature_set)
         self._dense = [item.name for item in inputs if isinstance(item, DenseInput)]
         self._ids = [item.name for item in inputs if not isinstance(item, DenseInput)]
         self._model = self._built(options.seed)
         self._schedule = self._model.optimizer._learning_rate
-        if strengths(options.regularisation):
-            self._model.anchor = Anchor(self._model, options.regularisation)
         columns = [
             tf.TensorSpec([None, len(self._dense)], tf.float32),
             tf.TensorSpec([None, len(self._ids)], tf.int64),
         ]
         rows = [tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int32)]
-        self._train = tf.function(self._train_epoch, input_signature=columns + rows).get_concrete_function()
+        self._signature = columns + rows
+        self._train = self._traced()
+        self._anchored: dict[str, tuple[Anchor, Any]] = {}
         self._predict = tf.function(self._predict_all, input_signature=columns).get_concrete_function()
+
+    def _held(self, terms: Regularisation) -> tuple[Anchor, Any]:
+        """Return an anchor of these terms and the training function that is held by it."""
+        key = terms.model_dump_json()
+        if key not in self._anchored:
+            self._model.anchor = anchor = Anchor(self._model, terms)
+            self._anchored[key] = anchor, self._traced()
+            self._model.anchor = None
+            self._load()
+        return self._anchored[key]
+
+    def _traced(self) -> Any:
+        # A function of its own each time, or the trace without the anchor would be used again.
+        return tf.function(
+            lambda *arrays: self._train_epoch(*arrays), input_signature=self._signature
+        ).get_concrete_function()
 
     def fresh_state(self, seed: int) -> ModelState:
         """Return random weights, and an optimizer at step 0."""
-        return state_of(self._built(seed))
+        if seed not in self._fresh:
+            self._fresh[seed] = state_of(self._built(seed))
+            self._load()
+        return self._fresh[seed]
+
+    def _load(self) -> None:
+        """Let TensorFlow optimise its graphs, on no examples: setting a random seed makes it forget that it did."""
+        nothing = [tf.zeros([1, len(self._dense)]), tf.zeros([1, len(self._ids)], tf.int64)]
+        for train in (self._train, *(train for _, train in self._anchored.values())):
+            train(*nothing, tf.zeros([1]), tf.zeros([0], tf.int64), tf.constant(1))
+        self._predict(*nothing)
 
     def state(self) -> ModelState:
         """Return copies of the present weights and optimizer variables."""
@@ -83,19 +110,18 @@ class Learner:
             epochs: Passes over the examples.
             order_seed: Seed of the order.
         """
+        is_held = start.base is not None and strengths(options.regularisation)
+        anchor, train = self._held(options.regularisation) if is_held else (None, self._train)
         started = time.perf_counter()
         self.assign(start.state)
-        if self._model.anchor is not None:
-            base = start.base or start.state
-            self._model.anchor.assign(base.weights, base.fisher)
+        if anchor is not None and start.base is not None:
+            anchor.assign(start.base.weights, start.base.fisher)
         num_steps = epochs * -(-len(labels) // options.batch_size)
         self._schedule.begin(run_rate(options, start.line_length), int(self._model.optimizer.iterations), num_steps)
         random = np.random.default_rng(order_seed)
         packed = [tf.constant(array) for array in (*self._packed(inputs), labels.astype(np.float32))]
         for _ in range(epochs):
-            self._train(
-                *packed, tf.constant(random.permutation(len(labels)), tf.int64), tf.constant(options.batch_size)
-            )
+            train(*packed, tf.constant(random.permutation(len(labels)), tf.int64), tf.constant(options.batch_size))
         return time.perf_counter() - started
 
     def fisher(self, inputs: Arrays, labels: Array, options: TrainingOptions) -> tuple[float, Arrays]:

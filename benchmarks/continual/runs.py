@@ -36,6 +36,7 @@ class Line:
         length: Warm starts since the cold start.
         last_refresh: Span of the last analysis.
         past: The replay buffer.
+        aucs: AUC of every span before it was learned.
         seconds: Seconds of training.
     """
 
@@ -46,6 +47,7 @@ class Line:
     length: int = 0
     last_refresh: int = 0
     past: Reservoir = field(default_factory=Reservoir)
+    aucs: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -67,7 +69,7 @@ def run_policy(
 class _Run:
     def __init__(self, policy: Policy, stream: Stream, learner: Learner, seed: int) -> None:
         self._policy, self._stream, self._learner, self._seed = policy, stream, learner, seed
-        self._options = policy.options(stream.training)
+        self._options = policy.options(stream.name, stream.training)
         self._features = learner.shape.feature_set
         self._label = self._features.label.name
         self._starts = np.cumsum([0, *map(len, stream.spans)])
@@ -82,7 +84,9 @@ class _Run:
         predictions, old = [], []
         for span in self._stream.scored:
             self._learner.assign(line.served)
-            predictions.append(self._predicted(line, self._stream.spans[span]))
+            frame = self._stream.spans[span]
+            predictions.append(self._predicted(line, frame))
+            line.aucs[span] = auc_of(frame[self._label].to_numpy(), predictions[-1])
             self._learn(line, span - self._stream.label_delay_spans)
             if self._stream.old is not None:
                 self._learner.assign(line.served)
@@ -118,7 +122,7 @@ class _Run:
         start = Start("cold", fresh, None, 0)
         inputs, labels = self._examples(frame, analysis)
         epochs = self._options.epochs_cold
-        seconds = self._fit(inputs, labels, start, epochs, last)
+        seconds = self._fit((inputs, labels), start, epochs, last)
         seconds_of_fisher, state = self._with_fisher(inputs, labels)
         return Line(analysis, fresh, state, state, last_refresh=last, seconds=seconds + seconds_of_fisher)
 
@@ -148,12 +152,15 @@ class _Run:
         )
 
     def _warm(self, line: Line, span: int) -> None:
-        frame = self._stream.spans[span]
+        new, past = self._stream.spans[span], None
+        is_misled = self._policy.renewal_rate > 0 and line.aucs.get(span, 1.0) < chance_auc(new[self._label])
+        if is_misled:
+            line.past = Reservoir()
         if self._options.replay_ratio:
-            frame = pd.concat([frame, self._replayed(line, span, len(frame))], ignore_index=True)
+            past = self._replayed(line, span, len(new))
             self._remember(line, span)
-        inputs, labels = self._examples(frame, line.analysis)
         line.length += 1
+        inputs, labels = self._examples(pd.concat([new, past], ignore_index=True), line.analysis)
         starts = possible_starts(
             self._options.initialisation,
             fresh=line.fresh,
@@ -164,15 +171,16 @@ class _Run:
         )
         start = starts[0] if len(starts) == 1 else self._probed(starts, line, inputs, labels, span)
         epochs = self._options.epochs_cold if start.name == "cold" else self._options.epochs_warm
-        line.seconds += self._fit(inputs, labels, start, epochs, span)
+        factor = self._policy.renewal_rate if is_misled else 1.0
+        line.seconds += self._fit((inputs, labels), start, epochs, span, factor)
         line.learned = self._learner.state()
         if span == line.last_refresh:
             seconds, line.learned = self._with_fisher(inputs, labels)
             line.seconds += seconds
         else:
             line.learned = replace(self._learner.state(), fisher=start.state.fisher)
-        line.served = averaged(line.served, line.learned, self._policy.average)
-        line.analysis = counted(line.analysis, self._stream.spans[span], self._features)
+        line.served = line.learned if is_misled else averaged(line.served, line.learned, self._policy.average)
+        line.analysis = counted(line.analysis, new, self._features)
 
     def _probed(self, starts: tuple[Start, ...], line: Line, inputs: Arrays, labels: Array, span: int) -> Start:
         """Return the start that, after a few epochs on most of the span, has the least log loss on the rest.
@@ -186,7 +194,7 @@ class _Run:
         epochs = max(1, round(self._options.probe.num_steps / steps_an_epoch))
         losses = []
         for start in starts:
-            line.seconds += self._fit(seen, labels[~is_held_out], start, epochs, span)
+            line.seconds += self._fit((seen, labels[~is_held_out]), start, epochs, span)
             losses.append(log_loss_of(labels[is_held_out], self._learner.predict(unseen)))
         return starts[int(np.argmin(losses))]
 
@@ -203,8 +211,15 @@ class _Run:
         random = np.random.default_rng(self._order_seed(span))
         return self._all.iloc[random.choice(rows, wanted, replace=False)]
 
-    def _fit(self, inputs: Arrays, labels: Array, start: Start, epochs: int, span: int) -> float:
-        return self._learner.fit(inputs, labels, start, self._options, epochs=epochs, order_seed=self._order_seed(span))
+    def _fit(
+        self, examples: tuple[Arrays, Array], start: Start, epochs: int, span: int, rate_factor: float = 1.0
+    ) -> float:
+        options = self._options
+        if rate_factor != 1.0:
+            rate = options.warm_learning_rate or options.learning_rate
+            options = options.model_copy(update={"warm_learning_rate": rate * rate_factor})
+        seed = self._order_seed(span)
+        return self._learner.fit(*examples, start, options, epochs=epochs, order_seed=seed)
 
     def _with_fisher(self, inputs: Arrays, labels: Array) -> tuple[float, ModelState]:
         state = self._learner.state()
@@ -224,6 +239,19 @@ class _Run:
 
     def _order_seed(self, span: int) -> int:
         return 1000 * self._seed + span
+
+
+def chance_auc(labels: pd.Series) -> float:
+    """Return the AUC that predictions which know nothing stay below: three standard errors above a half.
+
+    Source:
+        Mann and Whitney, Annals of Mathematical Statistics 1947, section 4: the variance without ties.
+    """
+    positive = int((labels == 1).sum())
+    negative = len(labels) - positive
+    if not positive or not negative:
+        return 0.0
+    return 0.5 + 3 * float(np.sqrt((positive + negative + 1) / (12 * positive * negative)))
 
 
 def averaged(average: ModelState, newest: ModelState, share: float) -> ModelState:

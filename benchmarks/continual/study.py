@@ -1,24 +1,23 @@
 """All runs of the study, in order: each taken from the result file or made, and told in one line."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.continual.flights import flights_stream
+from benchmarks.continual import flights, synthetic
 from benchmarks.continual.learner import Learner
 from benchmarks.continual.online import run_online
 from benchmarks.continual.policies import LOGISTIC, NEURAL_POLICIES, ONLINE_POLICIES, Policy
 from benchmarks.continual.runs import run_policy
 from benchmarks.continual.scores import Result, ResultFile
 from benchmarks.continual.streams import FLIGHTS, SYNTHETIC, Stream
-from benchmarks.continual.synthetic import synthetic_streams
 from core.digests import digest_of_json
 from schemas.features import FeatureSet
 
-QUICK_WEEKS, QUICK_SPANS, QUICK_SPAN_SIZE = 12, 20, 200
+QUICK_WEEKS, QUICK_THIN, QUICK_SPANS, QUICK_SPAN_SIZE = 12, 4, 14, 200
 NUM_SPANS, SPAN_SIZE = 40, 1000
 
 
@@ -95,9 +94,9 @@ class Study:
 
     def _learner(self, policy: Policy, stream: Stream) -> Learner:
         """Return the learner for a policy, one for all that need the same trace."""
-        options = policy.options(stream.training)
+        options = policy.options(stream.name, stream.training)
         features = _without(stream.feature_set, policy.without)
-        traced = options.model_dump(mode="json", include={"model", "regularisation", "clipnorm"})
+        traced = options.model_dump(mode="json", include={"model", "clipnorm"})
         key = digest_of_json([features.model_dump(mode="json"), traced])
         if key not in self._learners:
             self._learners[key] = Learner(features, options)
@@ -105,8 +104,12 @@ class Study:
 
     def _settings(self, run: Run) -> str:
         policy = _policy(run.policy)
-        size = [QUICK_WEEKS, QUICK_SPANS, QUICK_SPAN_SIZE] if self.quick else [NUM_SPANS, SPAN_SIZE]
-        return digest_of_json([size, None if policy is None else asdict(policy)])
+        size = [QUICK_WEEKS, QUICK_THIN, QUICK_SPANS, QUICK_SPAN_SIZE] if self.quick else [NUM_SPANS, SPAN_SIZE]
+        if policy is None:
+            return digest_of_json(size)
+        training = policy.options(run.stream, flights.TRAINING if run.stream == FLIGHTS else synthetic.TRAINING)
+        settings = asdict(replace(policy, title="")) | {"replay": policy.replay.model_dump()}
+        return digest_of_json([size, settings, training.model_dump(mode="json")])
 
 
 def _policy(name: str) -> Policy | None:
@@ -136,10 +139,12 @@ def _stream(run: Run, quick: bool, is_extended: bool) -> Stream:
 
 @cache
 def _flights(quick: bool, is_extended: bool) -> Stream:
-    return flights_stream(num_weeks=QUICK_WEEKS if quick else None, extended=is_extended)
+    if quick:
+        return flights.flights_stream(num_weeks=QUICK_WEEKS, extended=is_extended, thin=QUICK_THIN)
+    return flights.flights_stream(extended=is_extended)
 
 
 @cache
 def _synthetic(quick: bool, seed: int) -> tuple[Stream, ...]:
     num_spans, span_size = (QUICK_SPANS, QUICK_SPAN_SIZE) if quick else (NUM_SPANS, SPAN_SIZE)
-    return synthetic_streams(seed, num_spans=num_spans, span_size=span_size)
+    return synthetic.synthetic_streams(seed, num_spans=num_spans, span_size=span_size)

@@ -1,8 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.continual.report import replaced
-from benchmarks.continual.scores import Result, ResultFile, regret, span_scores
+from benchmarks.continual.runs import chance_auc
+from benchmarks.continual.scores import Result, ResultFile, auc_of, regret, span_scores
 
 
 @pytest.fixture
@@ -44,3 +46,11 @@ def test_pooled_scores_are_over_all_examples_not_over_spans():
 def test_a_report_without_the_place_of_a_table_is_refused():
     with pytest.raises(ValueError, match="no place for 'flights'"):
         replaced("# Report", "flights", "| table |")
+
+
+def test_predictions_that_know_nothing_stay_below_the_chance_auc():
+    random = np.random.default_rng(0)
+    labels = pd.Series((np.arange(300) % 3 == 0).astype(float))
+    aucs = [auc_of(labels.to_numpy(), random.random(300)) for _ in range(200)]
+    assert max(aucs) < chance_auc(labels) < 0.62
+    assert chance_auc(pd.Series([1.0, 1.0])) == 0
