@@ -206,7 +206,7 @@ class _Run:
         line.past = offered.keep(self._policy.replay.train_examples, self._policy.replay.balance)
 
     def _replayed(self, line: Line, span: int, num_new: int) -> pd.DataFrame:
-        rows = np.array([int(row) for row in line.past.examples["example"]])
+        rows = np.array([int(row) for row in line.past.examples["example"]], np.int64)
         wanted = min(round(self._options.replay_ratio * num_new), len(rows))
         random = np.random.default_rng(self._order_seed(span))
         return self._all.iloc[random.choice(rows, wanted, replace=False)]

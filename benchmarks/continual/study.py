@@ -18,6 +18,7 @@ from core.digests import digest_of_json
 from schemas.features import FeatureSet
 
 QUICK_WEEKS, QUICK_THIN, QUICK_SPANS, QUICK_SPAN_SIZE = 12, 4, 14, 200
+QUICK_SYNTHETIC = ("recurring",)
 NUM_SPANS, SPAN_SIZE = 40, 1000
 
 
@@ -51,7 +52,7 @@ class Study:
         """Yield the runs, all policies of a stream one after another."""
         names = [*(policy.name for policy in NEURAL_POLICIES), *ONLINE_POLICIES]
         for seed in range(self.num_seeds):
-            for stream in (FLIGHTS, *SYNTHETIC):
+            for stream in (FLIGHTS, *(QUICK_SYNTHETIC if self.quick else SYNTHETIC)):
                 for name in names:
                     is_wanted = {stream} <= (self.streams or {stream}) and {name} <= (self.policies or {name})
                     if is_wanted and _has_policy(stream, name) and not _is_repetition(stream, name, seed):
