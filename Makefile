@@ -20,8 +20,8 @@ run: setup ## Ingest real flights, train on 8 weeks, run 6 weekly cycles, show t
 	@.venv/bin/perennial status && .venv/bin/perennial lineage model champion
 	@.venv/bin/perennial predict $(FLIGHT)
 
-test: setup ## Run all tests, or some: make test ARGS="tests/ledger -q"
-	@.venv/bin/python -m pytest $(ARGS)
+test: setup ## Run all tests in two processes, or some: make test ARGS="tests/ledger -q"
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 e2e: setup ## Run the end-to-end tests only
 	@.venv/bin/python -m pytest -m e2e

@@ -61,6 +61,7 @@ DEV = [
     "pip",
     "pre-commit>=4",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.14",
     "setuptools>=77",
     "types-PyYAML",

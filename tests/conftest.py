@@ -8,6 +8,15 @@ from typing import Any
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a fixture of many seconds in one process: a package's, and those of the e2e cycles."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder != "e2e" else item.path.stem
+        shares_cycles = "cycles" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("cycles" if shares_cycles else group))
+
+
 def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later garbage collection, and collect seldom, as the command does."""
     gc.collect()

@@ -104,7 +104,7 @@ main_inside() {
   step 'make setup'
   run_inside 'make --no-print-directory setup PYTHON=python3 && .venv/bin/python -m pip check'
   step "pytest -m '$TESTS'"
-  run_inside ".venv/bin/python -m pytest -m '$TESTS'"
+  run_inside ".venv/bin/python -m pytest -n 2 --dist loadgroup -m '$TESTS'"
   step 'Done'
 }
 
