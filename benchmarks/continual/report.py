@@ -15,7 +15,7 @@ from benchmarks.continual.scores import Result, mean_over_seeds, regret
 from benchmarks.continual.streams import FLIGHTS, SYNTHETIC
 
 REPORT_FILE, SYNTHETIC_FILE = "continual.md", "continual-synthetic.json"
-# The aim for the best policy on flights.
+# The aim for the best policy on flights.
 MIN_AUC, MAX_LOG_LOSS, MAX_COMPUTE_RATIO = 0.725, 0.487, 0.05
 PLAIN_WARM, COLD_ALL = "warm", "cold_all"
 _TITLES = {policy.name: policy.title for policy in NEURAL_POLICIES} | ONLINE_POLICIES

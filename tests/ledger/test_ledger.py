@@ -277,6 +277,7 @@ def test_a_ledger_of_an_earlier_version_gets_the_columns_it_lacks(tmp_path: Path
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE spans DROP COLUMN replay_uri")
         connection.execute("ALTER TABLE models DROP COLUMN line_length")
+    connection.close()
     with Ledger.open(f"sqlite:///{path}", "flights") as ledger:
         assert ledger.span(make_ref(1)).state == "arrived"
         ledger.finish_span(make_ref(1), SpanOutcome(state="pushed", run_id="run-1", replay_uri="/replay/1"))
