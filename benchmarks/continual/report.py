@@ -123,5 +123,5 @@ def _mean_and_range(values: Sequence[float]) -> str:
 
 
 def _host(results: Sequence[Result]) -> str:
-    num_seeds = len({result.seed for result in results})
-    return f"{num_seeds} seeds, a machine of {os.cpu_count()} cores, Python {platform.python_version()}."
+    seeds = {name: len({result.seed for result in results if result.stream == name}) for name in (FLIGHTS, *SYNTHETIC)}
+    return f"Seeds: {', '.join(f'{name} {count}' for name, count in seeds.items())}. A machine of {os.cpu_count()} cores, Python {platform.python_version()}."
