@@ -123,5 +123,7 @@ def _mean_and_range(values: Sequence[float]) -> str:
 
 
 def _host(results: Sequence[Result]) -> str:
-    seeds = {name: len({result.seed for result in results if result.stream == name}) for name in (FLIGHTS, *SYNTHETIC)}
-    return f"Seeds: {', '.join(f'{name} {count}' for name, count in seeds.items())}. A machine of {os.cpu_count()} cores, Python {platform.python_version()}."
+    streams = (FLIGHTS, *SYNTHETIC)
+    seeds = {name: len({result.seed for result in results if result.stream == name}) for name in streams}
+    counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
+    return f"Seeds: {counts}. A machine of {os.cpu_count()} cores, Python {platform.python_version()}."
