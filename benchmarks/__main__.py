@@ -73,8 +73,8 @@ def _write(pairs: list[tuple[float, float]], num_examples: list[int]) -> None:
             (
                 "# Benchmarks",
                 "",
-                "Written by `make bench`. One warm cycle of ours (champion scored and compared, frozen transform graph;",
-                "the last span is one at which the graph is refreshed, over eight spans) and one",
+                "Written by `make bench`. One warm cycle of ours (champion scored and compared, frozen transform",
+                "graph; the last span is one at which the graph is refreshed, over eight spans) and one",
                 "of stock TFX components (analysis, no champion to compare with), each on the same weekly span,",
                 "alternately in one process after a first, uncounted cycle of both; the same model, epochs, schema and",
                 f"gate. {os.cpu_count()} cores, Python {platform.python_version()}.",
