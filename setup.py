@@ -25,8 +25,10 @@ PACKAGES = (
 # `current` locks. TFX's own family is bounded by the newest release the tests have run on.
 RUNTIME = [
     "absl-py>=1.4",
+    "alembic>=1.13,<2",
     "apache-beam>=2.72,<3",
     "click>=8,<9",
+    "cronsim>=2.6,<3",
     "google-crc32c>=1.5,<2",
     "jinja2>=3,<4",
     "keras>=3.5,<4",
@@ -37,12 +39,17 @@ RUNTIME = [
     "pandas>=1.5,<3",
     "plotly>=6,<8",
     "protobuf>=4.25,<7",
+    "psutil>=5.9",
+    "psycopg[binary]>=3.2,<4",
     "pyarrow>=10,<19",
     "pydantic>=2,<3",
+    "pymysql>=1.1,<2",
+    "python-json-logger>=3,<5",
     "pyyaml>=6,<7",
     "rich>=13",
     "scikit-learn>=1.5,<1.6",
     "sqlalchemy>=2,<3",
+    "tenacity>=9,<10",
     "tensorboard>=2.16,<2.22",
     "tensorflow>=2.16,<2.22",
     "tensorflow-data-validation>=1.16,<1.22",
@@ -52,6 +59,7 @@ RUNTIME = [
     "tfx>=1.16,<1.22",
     "tfx-bsl>=1.16,<1.22",
     "tzdata",
+    "watchdog>=4,<7",
 ]
 
 DEV = [

@@ -9,7 +9,12 @@ PipelineError                     exit 1
 ├── ServingError                  exit 7   a model could not be written for, or read by, serving
 ├── LineageError                  exit 8   ML Metadata cannot answer
 ├── LedgerError                   exit 9   the ledger cannot be read or refuses a write
-└── NodeError                    exit 10  a DAG node raised something that is none of the above
+│   └── LeaseLostError            exit 9   another worker took the pipeline over; this one may write nothing more
+├── NodeError                    exit 10  a DAG node raised something that is none of the above
+└── UnavailableError              exit 75  something outside is away for now; the same command may work later
+    └── LeaseHeldError            exit 75  another worker has the pipeline
+
+Exit code 75 alone (EX_TEMPFAIL of sysexits.h) says that trying again makes sense without a change.
 """
 
 import difflib
@@ -26,6 +31,8 @@ class PipelineError(Exception):
     headline = "Perennial failed"
     retryable = False
     exit_code = 1
+    # Whether the span may be the cause: only such failures count towards its quarantine.
+    blames_span = False
 
 
 class ConfigError(PipelineError):
@@ -40,6 +47,7 @@ class SchemaError(PipelineError):
 
     headline = "Schema error"
     exit_code = 3
+    blames_span = True
 
 
 class DataError(PipelineError):
@@ -47,6 +55,7 @@ class DataError(PipelineError):
 
     headline = "Data error"
     exit_code = 4
+    blames_span = True
 
 
 class TrainingError(PipelineError):
@@ -54,6 +63,7 @@ class TrainingError(PipelineError):
 
     headline = "Training error"
     exit_code = 5
+    blames_span = True
 
 
 class UserCodeError(PipelineError):
@@ -61,6 +71,7 @@ class UserCodeError(PipelineError):
 
     headline = "User code error"
     exit_code = 6
+    blames_span = True
 
 
 class ServingError(PipelineError):
@@ -89,6 +100,23 @@ class NodeError(PipelineError):
 
     headline = "Node failed"
     exit_code = 10
+    blames_span = True
+
+
+class LeaseLostError(LedgerError):
+    """Another worker took the pipeline over, so this one must stop: what it knows is out of date."""
+
+
+class UnavailableError(PipelineError):
+    """A disk, a database or a folder is full, locked or gone for now. Nothing was lost; it is worth trying again."""
+
+    headline = "Not available now"
+    retryable = True
+    exit_code = 75
+
+
+class LeaseHeldError(UnavailableError):
+    """Another worker that is alive has the pipeline."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from core.digests import digest_of_json
 from core.errors import ConfigError, did_you_mean
+from pipeline.policies import CorrectionOptions, RegistryOptions, RetryOptions, TriggerOptions, WorkerOptions
 from schemas.base import Record
 from schemas.drift import DriftOptions
 from schemas.features import FeatureSet, FeatureSpec, LabelSpec
@@ -68,6 +69,11 @@ class Config(Record):
     training: TrainingOptions = TrainingOptions()
     replay: ReplayOptions = ReplayOptions()
     gate: GateOptions
+    triggers: TriggerOptions = TriggerOptions()
+    retries: RetryOptions = RetryOptions()
+    corrections: CorrectionOptions = CorrectionOptions()
+    registry: RegistryOptions = RegistryOptions()
+    worker: WorkerOptions = WorkerOptions()
     ledger: str = ""
     serving_folder: str = ""
     runner: RunnerName = "local"
@@ -176,9 +182,10 @@ class Config(Record):
 
     @property
     def digest(self) -> str:
-        """Digest of what shapes a model: everything but where things lie and which runner runs."""
+        """Digest of what shapes a model: everything but where things lie, who runs them, and when."""
         places = {"root", "ledger", "serving_folder", "runner"}
-        return digest_of_json(self.model_dump(mode="json", exclude=places))
+        policies = {"triggers", "retries", "corrections", "registry", "worker"}
+        return digest_of_json(self.model_dump(mode="json", exclude=places | policies))
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
