@@ -12,7 +12,8 @@ PipelineError                     exit 1
 │   └── LeaseLostError            exit 9   another worker took the pipeline over; this one may write nothing more
 ├── NodeError                    exit 10  a DAG node raised something that is none of the above
 └── UnavailableError              exit 75  something outside is away for now; the same command may work later
-    └── LeaseHeldError            exit 75  another worker has the pipeline
+    ├── LeaseHeldError            exit 75  another worker has the pipeline
+    └── StoppedError              exit 75  the worker was asked to stop; the run goes on where it stopped
 
 Exit code 75 alone (EX_TEMPFAIL of sysexits.h) says that trying again makes sense without a change.
 """
@@ -117,6 +118,12 @@ class UnavailableError(PipelineError):
 
 class LeaseHeldError(UnavailableError):
     """Another worker that is alive has the pipeline."""
+
+
+class StoppedError(UnavailableError):
+    """The worker was asked to stop and did so between two nodes; what is finished stays finished."""
+
+    headline = "Stopped"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -10,13 +11,16 @@ from core.errors import DataError
 from pipeline.config import WindowOptions
 from schemas.base import Record
 from schemas.carry_over import reason_against
-from schemas.ledger_records import ChampionRecord, SpanRecord
+from schemas.ledger_records import ChampionRecord, ModelRecord, SpanRecord
 from schemas.scores import PrequentialScore, prequential_history
 from schemas.spans import SpanRef
 from schemas.training import Initialisation, ModelShape
 
 # States in which a span needs nothing more. A blocked span waits for a corrected version, which has its own digest.
-DONE_STATES = frozenset({"trained", "pushed", "rejected", "blocked"})
+# A span on its way through a cycle is not asked about: an open run is finished or given up before anything is planned.
+DONE_STATES = frozenset({"trained", "pushed", "rejected", "blocked", "quarantined", "skipped", "superseded"})
+# Data that nothing may be trained on.
+UNUSABLE_STATES = frozenset({"blocked", "quarantined", "superseded"})
 
 
 class RunPlan(Record):
@@ -24,9 +28,14 @@ class RunPlan(Record):
 
     Attributes:
         run_id: Name of the run, of its folder and of its ML Metadata context.
+        action: `train` makes a candidate; `score` validates the span and scores the champion on it, and no more.
         window: Spans that the candidate trains on, oldest first; the last is `span`.
         initialisation: How the Trainer starts; `auto` lets it find out. All but `cold` have a base model.
-        base_model_uri: Model artifact that a warm start starts from.
+        champion: The model that serves, which the candidate must beat.
+        base: The model that a warm start starts from: the champion, or the last clean ancestor in a repair.
+        candidate_run_id: The run that trained the candidate, where this one only judges it again because the champion
+            moved meanwhile; None: this run trains it.
+        candidate_uri: Model artifact of that candidate.
         line_length: Warm starts since the line's cold start, this one included; 0 for a cold start.
         transform_graph_uri: The frozen transform graph; None: analyse a new one from `analysis_window`.
         analysis_window: Spans that a new transform graph is analysed on, oldest first; empty with a frozen one.
@@ -43,11 +52,14 @@ class RunPlan(Record):
 
     run_id: str
     trigger: str
+    action: Literal["train", "score"] = "train"
     span: SpanRef
     window: tuple[SpanRef, ...]
     initialisation: Initialisation
     champion: ChampionRecord | None
-    base_model_uri: str | None
+    base: ModelRecord | None
+    candidate_run_id: str | None = None
+    candidate_uri: str | None = None
     line_length: int
     transform_graph_uri: str | None
     analysis_window: tuple[SpanRef, ...]
@@ -59,6 +71,11 @@ class RunPlan(Record):
     is_shadow: bool
     push_version: int
     why: tuple[str, ...]
+
+    @property
+    def base_model_uri(self) -> str | None:
+        """Model artifact of the base model."""
+        return self.base.model_uri if self.base else None
 
     @property
     def digest(self) -> str:
@@ -148,6 +165,24 @@ def planned_span(knowledge: Knowledge, span: int) -> SpanRef | Skip:
     return ref
 
 
+class RepairRequest(Record):
+    """What a repair changes in a plan.
+
+    Attributes:
+        base: Model to start from instead of the champion; None: the champion.
+        window: Spans to train on instead of the policy's; None: the policy's.
+        corrections: Corrected spans that join the window.
+        replay_uri: With a `base`, the replay buffer of its time; None: start an empty one.
+        why: One sentence.
+    """
+
+    base: ModelRecord | None = None
+    window: tuple[SpanRef, ...] | None = None
+    corrections: tuple[SpanRef, ...] = ()
+    replay_uri: str | None = None
+    why: str
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked of a plan, beside what is known.
@@ -157,16 +192,22 @@ class Request:
         trigger: What asked for the run, e.g. `manual`, `next`, `drift` or `shadow`.
         now: Time of the decision; names the run.
         push_version: Version reserved for a blessed candidate.
+        action: Whether a candidate is trained.
+        initialisation: How to start where there is a base model; None: as the config says.
         force_cold: Why this run must start cold whatever the policy says, e.g. drift; None: the policy decides.
         is_shadow: Retrain in full beside the champion.
+        repair: What a corrected span asks for; None: the span is planned as any other.
     """
 
     span: SpanRef
     trigger: str
     now: datetime
     push_version: int
+    action: Literal["train", "score"] = "train"
+    initialisation: Initialisation | None = None
     force_cold: str | None = None
     is_shadow: bool = False
+    repair: "RepairRequest | None" = None
 
 
 def plan_run(
@@ -180,41 +221,98 @@ def plan_run(
         window: The policy on windows and refreshes.
         initialisation: How the config wants a run to start that has a base model.
     """
-    ref, champion = request.span, knowledge.champion
-    cold_because = request.force_cold or _reason_for_cold(knowledge, ref, window, initialisation)
-    base = champion if cold_because is None else None
+    ref, champion, repair = request.span, knowledge.champion, request.repair
+    initialisation = request.initialisation or initialisation
+    parent: ModelRecord | None = (repair.base if repair else None) or champion
+    cold_because = request.force_cold or _reason_for_cold(knowledge, parent, ref, window, initialisation)
+    base = parent if cold_because is None else None
     refresh_because = None if base is None else _reason_for_refresh(knowledge, base, ref, window)
     num_cold_spans = window.shadow_spans if request.is_shadow else window.cold_spans
     chosen = _window(knowledge, ref, num_cold_spans if base is None else window.warm_spans)
+    if repair is not None and base is not None:
+        chosen = repair.window or _in_order({*chosen, *repair.corrections}, last=ref)
     if base is None:
         analysed, start = chosen, f"Cold start with a new transform graph: {cold_because}"
     elif refresh_because is not None:
         analysed = _window(knowledge, ref, window.cold_spans)
-        start = f"{_words(initialisation)} from champion version {base.version}, with a refreshed transform graph: "
+        start = f"{_words(initialisation)} from {_name(base, champion)}, with a refreshed transform graph: "
         start += f"{refresh_because}"
     else:
         analysed = ()
-        start = f"{_words(initialisation)} from champion version {base.version}, with its transform graph."
+        start = f"{_words(initialisation)} from {_name(base, champion)}, with its transform graph."
+    is_other_line = repair is not None and repair.base is not None
+    reference = parent if is_other_line else champion
     return RunPlan(
-        run_id=f"{request.now:%Y%m%dT%H%M%S%f}-span-{ref.span:06d}-v{ref.version}",
+        run_id=_run_id(request),
         trigger=request.trigger,
+        action=request.action,
         span=ref,
         window=chosen,
         initialisation="cold" if base is None else initialisation,
         champion=champion,
-        base_model_uri=base.model_uri if base else None,
+        base=_as_model(base),
         line_length=base.line_length + 1 if base else 0,
         transform_graph_uri=base.transform_graph_uri if base and not analysed else None,
         analysis_window=analysed,
         previous_statistics_uri=_previous_statistics(knowledge, ref),
-        reference_statistics_uri=champion.statistics_uri if champion else None,
-        replay_uri=_replay(knowledge),
+        reference_statistics_uri=reference.statistics_uri if reference else None,
+        replay_uri=repair.replay_uri if repair and is_other_line else _replay(knowledge),
         prequential_history=_prequential_history(knowledge, ref),
         is_prequential=champion is not None and not request.is_shadow and not _was_seen(knowledge, ref),
         is_shadow=request.is_shadow,
         push_version=request.push_version,
-        why=(start, f"Training window: span {', '.join(str(span.span) for span in chosen)}."),
+        why=_why(request, start, chosen),
     )
+
+
+def plan_judgement(plan: RunPlan, request: Request, *, champion: ChampionRecord | None, candidate_uri: str) -> RunPlan:
+    """Decide how the candidate of a run is judged again, because the champion moved while it was trained.
+
+    Args:
+        plan: The plan of the run that trained it.
+        request: Span, trigger, time and version of the new run.
+        champion: The model that serves now.
+        candidate_uri: Model artifact of the candidate.
+    """
+    was = f"version {plan.champion.version}" if plan.champion else "none"
+    now = f"version {champion.version}" if champion else "none"
+    return plan.model_copy(
+        update={
+            "run_id": _run_id(request),
+            "trigger": request.trigger,
+            "champion": champion,
+            "candidate_run_id": plan.candidate_run_id or plan.run_id,
+            "candidate_uri": candidate_uri,
+            "push_version": request.push_version,
+            "why": (f"The champion was {was} when this candidate was judged and is {now}: it is judged again.",),
+        }
+    )
+
+
+def _why(request: Request, start: str, window: tuple[SpanRef, ...]) -> tuple[str, ...]:
+    repair = (request.repair.why,) if request.repair else ()
+    if request.action == "score":
+        return (*repair, "The span is validated and the champion scored on it; nothing is trained.")
+    return (*repair, start, f"Training window: span {', '.join(str(span.span) for span in window)}.")
+
+
+def _run_id(request: Request) -> str:
+    return f"{request.now:%Y%m%dT%H%M%S%f}-span-{request.span.span:06d}-v{request.span.version}"
+
+
+def _in_order(refs: set[SpanRef], *, last: SpanRef) -> tuple[SpanRef, ...]:
+    """Return spans oldest first, with the cycle's own at the end."""
+    return (*sorted(refs - {last}, key=lambda ref: (ref.span, ref.version)), last)
+
+
+def _name(base: ModelRecord, champion: ChampionRecord | None) -> str:
+    is_champion = champion is not None and base.version == champion.version
+    return f"{'champion ' if is_champion else ''}version {base.version}"
+
+
+def _as_model(base: ModelRecord | None) -> ModelRecord | None:
+    """Return a base model without since when it serves: that is no part of what a run reads."""
+    return ModelRecord.model_validate(base.model_dump(include=set(ModelRecord.model_fields))) if base else None
 
 
 def shadow_is_due(knowledge: Knowledge, span: int, window: WindowOptions) -> bool:
@@ -233,10 +331,13 @@ def _words(initialisation: Initialisation) -> str:
 
 
 def _reason_for_cold(
-    knowledge: Knowledge, ref: SpanRef, window: WindowOptions, initialisation: Initialisation
+    knowledge: Knowledge,
+    champion: ModelRecord | None,
+    ref: SpanRef,
+    window: WindowOptions,
+    initialisation: Initialisation,
 ) -> str | None:
     """Return why weights cannot be carried over, or None if they can."""
-    champion = knowledge.champion
     if champion is None:
         return "there is no champion yet."
     if initialisation == "cold":
@@ -251,7 +352,7 @@ def _reason_for_cold(
     return None
 
 
-def _reason_for_refresh(knowledge: Knowledge, base: ChampionRecord, ref: SpanRef, window: WindowOptions) -> str | None:
+def _reason_for_refresh(knowledge: Knowledge, base: ModelRecord, ref: SpanRef, window: WindowOptions) -> str | None:
     """Return why the transform graph must be analysed anew under a warm start, or None if it stays."""
     shape = _shape_of(base)
     if shape is not None and shape.feature_set != knowledge.shape.feature_set:
@@ -262,7 +363,7 @@ def _reason_for_refresh(knowledge: Knowledge, base: ChampionRecord, ref: SpanRef
     return None
 
 
-def _shape_of(model: ChampionRecord) -> ModelShape | None:
+def _shape_of(model: ModelRecord) -> ModelShape | None:
     try:
         return ModelShape.model_validate_json(model.model_shape)
     except ValidationError:
@@ -270,8 +371,8 @@ def _shape_of(model: ChampionRecord) -> ModelShape | None:
 
 
 def _window(knowledge: Knowledge, ref: SpanRef, num_spans: int) -> tuple[SpanRef, ...]:
-    """Return the newest `num_spans` usable spans up to `ref`. A blocked span is never trained on."""
-    blocked = {(r.span, r.version, r.digest) for r in knowledge.records if r.state == "blocked"}
+    """Return the newest `num_spans` usable spans up to `ref`. A blocked or quarantined span is never trained on."""
+    blocked = {(r.span, r.version, r.digest) for r in knowledge.records if r.state in UNUSABLE_STATES}
     usable = [s for s in knowledge.spans if s.span < ref.span and (s.span, s.version, s.digest) not in blocked]
     return (*usable[len(usable) - num_spans + 1 :], ref) if num_spans > 1 else (ref,)
 
