@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.metadata_store.metadata_store import ListOptions, MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from schemas import provenance
@@ -17,15 +17,22 @@ _SPANS = provenance.EXAMPLES_SPANS
 _Event = metadata_store_pb2.Event
 _INPUTS = frozenset({_Event.INPUT, _Event.INTERNAL_INPUT, _Event.DECLARED_INPUT})
 _OUTPUTS = frozenset({_Event.OUTPUT, _Event.INTERNAL_OUTPUT, _Event.DECLARED_OUTPUT})
+_REMOVED = frozenset({metadata_store_pb2.Artifact.MARKED_FOR_DELETION, metadata_store_pb2.Artifact.DELETED})
+# What a killed or failed attempt leaves. Asked for by name, since there are few of them among all executions; an
+# execution without a state was written by something older than states, and counts.
+_INCOMPLETE = ListOptions(
+    filter_query=" OR ".join(f"last_known_state = {state}" for state in ("NEW", "RUNNING", "FAILED", "CANCELED"))
+)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact of ML Metadata: its uri, when it was made, and its custom properties."""
+    """An artifact of ML Metadata: its uri, when it was made, its custom properties, and whether its files are gone."""
 
     uri: str
     created_at: datetime
     properties: Mapping[str, Any]
+    is_removed: bool = False
 
     def text(self, name: str) -> str | None:
         """Return a text property, or None where there is none."""
@@ -136,12 +143,14 @@ class ModelGraph:
 
 
 def load_models(store: MetadataStore) -> ModelGraph:
-    """Read all models of a store in four calls, however many there are."""
+    """Read all models of a store in five calls, however many there are; attempts that did not complete do not count."""
     found = sorted(store.get_artifacts_by_type(provenance.MODEL_TYPE), key=lambda artifact: artifact.id)
     if not found:
         return ModelGraph()
     touching = store.get_events_by_artifact_ids([artifact.id for artifact in found])
     events = store.get_events_by_execution_ids(sorted({event.execution_id for event in touching})) if touching else []
+    unfinished = {execution.id for execution in store.get_executions(_INCOMPLETE)}
+    events = [event for event in events if event.execution_id not in unfinished]
     # By id and not by type: a type's artifacts are far more than those that a model's executions touched.
     others = store.get_artifacts_by_id(sorted({event.artifact_id for event in events})) if events else []
     return build_graph(map(_artifact, found), _executions(events, {other.id: _artifact(other) for other in others}))
@@ -199,4 +208,4 @@ def _in_order(channels: Mapping[str, list[tuple[int, Artifact]]]) -> dict[str, t
 def _artifact(artifact: Any) -> Artifact:
     properties = {name: getattr(value, value.WhichOneof("value")) for name, value in artifact.custom_properties.items()}
     created_at = datetime.fromtimestamp(artifact.create_time_since_epoch / 1000, UTC)
-    return Artifact(artifact.uri, created_at, properties)
+    return Artifact(artifact.uri, created_at, properties, artifact.state in _REMOVED)

@@ -60,6 +60,7 @@ def model_lineage(graph: ModelGraph, model: ModelNode) -> ModelLineage:
         hyperparameters=_json_object(text(provenance.HYPERPARAMETERS)),
         evaluation=_evaluation(model),
         unknown=_unknown(graph, [model, *ancestors]),
+        is_removed=model.artifact.is_removed,
     )
 
 
@@ -105,6 +106,7 @@ def _learners(graph: ModelGraph, ref: SpanRef) -> list[Learner]:
             span_version=ref.version,
             span_digest=ref.digest,
             direct=model.uri in direct,
+            is_removed=model.artifact.is_removed,
         )
         for model in graph.models.values()
         if model.uri in reached
@@ -113,12 +115,19 @@ def _learners(graph: ModelGraph, ref: SpanRef) -> list[Learner]:
 
 def _base_model_ref(model: ModelNode) -> BaseModelRef:
     newest = model.spans[-1].span if model.spans else None
-    return BaseModelRef(version=model.version, uri=model.uri, digest=model.digest, span=newest)
+    return BaseModelRef(
+        version=model.version,
+        uri=model.uri,
+        digest=model.digest,
+        span=newest,
+        is_removed=model.artifact.is_removed,
+    )
 
 
 def _ingredient(model: ModelNode, key: str, digest_name: str) -> Ingredient:
     read = model.training.input(key) if model.training else None
-    return Ingredient(uri=read.uri if read else None, digest=model.artifact.text(digest_name))
+    digest = model.artifact.text(digest_name)
+    return Ingredient(uri=read.uri, digest=digest, is_removed=read.is_removed) if read else Ingredient(digest=digest)
 
 
 def _evaluation(model: ModelNode) -> Evaluation | None:

@@ -9,10 +9,15 @@ from schemas.spans import SpanRef
 
 
 class Ingredient(Record):
-    """Something a model was made with; None for what was not recorded."""
+    """Something a model was made with; None for what was not recorded.
+
+    Attributes:
+        is_removed: Its files are gone: garbage collection removed them.
+    """
 
     uri: str | None = None
     digest: str | None = None
+    is_removed: bool = False
 
 
 class LearnedSpan(SpanRef):
@@ -27,12 +32,14 @@ class BaseModelRef(Record):
     Attributes:
         version: Version it was pushed as; None if it never was.
         span: Newest span that it trained on itself; None if not recorded.
+        is_removed: Its files are gone: garbage collection removed them.
     """
 
     version: int | None
     uri: str | None
     digest: str | None
     span: int | None
+    is_removed: bool = False
 
 
 class Evaluation(Record):
@@ -74,6 +81,7 @@ class ModelLineage(Record):
         regularisation: Strengths of the terms that held it near its base, those that were on.
         replay: None if it was trained without a replay buffer.
         unknown: One sentence for each thing that ML Metadata does not say.
+        is_removed: Its files are gone: garbage collection removed them.
     """
 
     version: int | None
@@ -95,10 +103,15 @@ class ModelLineage(Record):
     hyperparameters: dict[str, Any]
     evaluation: Evaluation | None
     unknown: tuple[str, ...]
+    is_removed: bool = False
 
 
 class Learner(Record):
-    """A model that learned from one version of a span, itself (`direct`) or through a model it started from."""
+    """A model that learned from one version of a span, itself (`direct`) or through a model it started from.
+
+    Attributes:
+        is_removed: Its files are gone: garbage collection removed them.
+    """
 
     version: int | None
     uri: str
@@ -106,6 +119,7 @@ class Learner(Record):
     span_version: int
     span_digest: str
     direct: bool
+    is_removed: bool = False
 
 
 class SpanLineage(Record):

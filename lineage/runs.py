@@ -21,7 +21,7 @@ class NodeRun(Record):
     """One node's execution.
 
     Attributes:
-        state: ML Metadata's word, e.g. `COMPLETE`, `CACHED`, `FAILED`.
+        state: ML Metadata's word, e.g. `COMPLETE`, `CACHED`, `FAILED`, or `RUNNING` where its worker died.
         seconds: From registration to publication.
         outputs: First artifact of every output, by key.
     """
@@ -34,6 +34,9 @@ class NodeRun(Record):
 
 def node_runs(store: Any, run_id: str) -> dict[str, NodeRun]:
     """Return the executions of a pipeline run by node id; a node that its condition skipped is absent.
+
+    A run may take several attempts, and a killed one leaves an execution that never ended. Of a node's executions the
+    complete one counts, otherwise the last.
 
     Args:
         store: An open `ml_metadata` store.
@@ -50,8 +53,8 @@ def node_runs(store: Any, run_id: str) -> dict[str, NodeRun]:
     executions = store.get_executions_by_context(context.id)
     outputs = _outputs(store, [execution.id for execution in executions])
     states = metadata_store_pb2.Execution.State
-    runs = {}
-    for execution in executions:
+    runs: dict[str, NodeRun] = {}
+    for execution in sorted(executions, key=lambda execution: (_is_complete(execution), execution.id)):
         node_id = _node_id(store, execution.id)
         runs[node_id] = NodeRun(
             node_id=node_id,
@@ -60,6 +63,13 @@ def node_runs(store: Any, run_id: str) -> dict[str, NodeRun]:
             outputs=outputs[execution.id],
         )
     return runs
+
+
+def _is_complete(execution: Any) -> bool:
+    from ml_metadata.proto import metadata_store_pb2
+
+    states = metadata_store_pb2.Execution
+    return execution.last_known_state in (states.COMPLETE, states.CACHED)
 
 
 def _node_id(store: Any, execution_id: int) -> str:

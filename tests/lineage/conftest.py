@@ -53,10 +53,18 @@ class PipelineHistory:
                 artifact.custom_properties[name].string_value = value
         return artifact
 
-    def run(self, node: str, inputs: Channels, outputs: Channels) -> None:
-        """Save one execution with its events, and give new artifacts their ids."""
+    def run(
+        self,
+        node: str,
+        inputs: Channels,
+        outputs: Channels,
+        *,
+        state: mlmd.Execution.State = mlmd.Execution.COMPLETE,
+        run_id: str | None = None,
+    ) -> None:
+        """Save one execution with its events, of a run where one is named, and give new artifacts their ids."""
         kind = self.store.put_execution_type(mlmd.ExecutionType(name=node))
-        execution = mlmd.Execution(type_id=kind, last_known_state=mlmd.Execution.COMPLETE)
+        execution = mlmd.Execution(type_id=kind, last_known_state=state)
         pairs = []
         for channels, event_type in ((inputs, mlmd.Event.INPUT), (outputs, mlmd.Event.OUTPUT)):
             for key, artifacts in channels.items():
@@ -65,9 +73,18 @@ class PipelineHistory:
                     event.path.steps.add().key = key
                     event.path.steps.add().index = index
                     pairs.append((artifact, event))
-        _, ids, _ = self.store.put_execution(execution, pairs, [])
+        contexts = [("pipeline_run", run_id), ("node", f"flights.{node}")] if run_id else []
+        _, ids, _ = self.store.put_execution(
+            execution,
+            pairs,
+            [mlmd.Context(type_id=self._context_type(kind), name=name) for kind, name in contexts],
+            reuse_context_if_already_exist=True,
+        )
         for (artifact, _), artifact_id in zip(pairs, ids, strict=True):
             artifact.id = artifact_id
+
+    def _context_type(self, name: str) -> int:
+        return int(self.store.put_context_type(mlmd.ContextType(name=name)))
 
     def examples(self, *spans: SpanRef) -> mlmd.Artifact:
         artifact = self.artifact("Examples", {provenance.EXAMPLES_SPANS: provenance.encode_spans(spans)})
@@ -122,6 +139,12 @@ class PipelineHistory:
         model = self.artifact("Model", recorded | (properties or {}))
         self.run("Trainer", inputs, {"model": [model], "model_run": [self.artifact("ModelRun")]})
         return model
+
+    def remove(self, artifact: mlmd.Artifact) -> None:
+        """Mark an artifact as garbage collection does when it has removed the files."""
+        (stored,) = self.store.get_artifacts_by_id([artifact.id])
+        stored.state = mlmd.Artifact.DELETED
+        self.store.put_artifacts([stored])
 
     def judge(
         self,

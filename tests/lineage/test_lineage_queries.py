@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from core.errors import LineageError
 from lineage.graph import Artifact, Execution, ModelGraph, build_graph, load_models
@@ -203,7 +204,48 @@ def test_a_model_recorded_as_its_own_ancestor_ends_the_chain(make_history: MakeH
     assert [m.uri for m in span_lineage(graph, 2).models] == [first.uri, second.uri]
 
 
-def test_reading_takes_four_calls_however_many_models(history: Any) -> None:
+@pytest.mark.parametrize("state", ["NEW", "RUNNING", "FAILED", "CANCELED"])
+def test_an_attempt_that_did_not_complete_leaves_no_trace(
+    make_history: MakeHistory, make_ref: MakeRef, state: str
+) -> None:
+    history = make_history()
+    base = history.train(history.examples(make_ref(1)))
+    model = history.train(history.examples(make_ref(2)), base=base)
+    history.judge(model, version=2)
+    before = history.graph()
+    code = mlmd.Execution.State.Value(state)
+    half = history.artifact("Model")
+    report, pushed = (
+        history.artifact("GateVerdict"),
+        history.artifact("PushedModel", {"pushed": 1, "pushed_version": 9}),
+    )
+    history.run("Trainer", {"examples": [history.examples(make_ref(3))], "base_model": [model]}, {}, state=code)
+    history.run("Trainer", {"examples": [history.examples(make_ref(3))]}, {"model": [model, half]}, state=code)
+    history.run("Gate", {"model": [model]}, {"report": [report]}, state=code)
+    history.run("Pusher", {"model": [model]}, {"pushed_model": [pushed]}, state=code)
+    after = history.graph()
+    assert after.models[model.uri] == before.models[model.uri]
+    assert after.models[half.uri].training is None
+    assert model_lineage(after, find_model(after, 2)) == model_lineage(before, find_model(before, 2))
+    assert span_lineage(after, 3).models == ()
+
+
+def test_removed_files_still_answer_and_say_so(make_history: MakeHistory, make_ref: MakeRef) -> None:
+    history = make_history()
+    base = history.train(history.examples(make_ref(1)))
+    model = history.train(history.examples(make_ref(2)), base=base)
+    history.judge(model, version=2)
+    history.remove(base)
+    graph = history.graph()
+    answer = model_lineage(graph, find_model(graph, 2))
+    assert (answer.is_removed, answer.transform_graph.is_removed) == (False, False)
+    assert [(entry.uri, entry.is_removed) for entry in answer.base_models] == [(base.uri, True)]
+    assert [(m.uri, m.is_removed) for m in span_lineage(graph, 1).models] == [(base.uri, True), (model.uri, False)]
+    assert model_lineage(graph, graph.models[base.uri]).is_removed
+    assert [ref.span for ref in answer.spans] == [1, 2]
+
+
+def test_reading_takes_five_calls_however_many_models(history: Any) -> None:
     class CountingStore:
         num_calls = 0
 
@@ -213,7 +255,7 @@ def test_reading_takes_four_calls_however_many_models(history: Any) -> None:
 
     store: Any = CountingStore()
     assert len(load_models(store).models) == len(history.models)
-    assert store.num_calls == 4
+    assert store.num_calls == 5
 
 
 def test_an_empty_store_has_no_models(make_history: MakeHistory) -> None:
