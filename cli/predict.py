@@ -29,12 +29,15 @@ def predict(config_path: Path, overrides: tuple[str, ...], as_json: bool, featur
     """
     from pipeline.config import load_config
     from serving.prediction import Predictor
+    from serving.version_store import locate
 
     quiet_libraries()
     config = load_config(config_path, overrides)
     values = _values(config, features)
     version = _champion_version(config)
-    outputs = Predictor(config.serving_path / str(version)).predict_columns(values)
+    # Hidden, for a moment, where the champion pointer has moved and the serving folder has not followed yet.
+    folder = locate(config.serving_path, version) or config.serving_path / str(version)
+    outputs = Predictor(folder).predict_columns(values)
     prediction = [float(value) for value in outputs.reshape(-1)]
     if as_json:
         click.echo(json.dumps({"model": config.name, "version": version, "prediction": prediction}))

@@ -1,10 +1,11 @@
 """Files and folders that appear whole or not at all. Nothing here knows what is in them."""
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import ConfigError
@@ -17,7 +18,7 @@ def write_text_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, path_locked(Path(name)):
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -30,10 +31,15 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def folder_written_atomically(path: Path) -> Iterator[Path]:
+def folder_written_atomically(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success rename it to `path`, on failure remove it.
 
-    The rename fails if `path` exists and is not empty: what is visible is never overwritten.
+    What was written is on the disk before the rename is, so that a power cut leaves no half folder under the name.
+
+    Args:
+        path: The folder that appears.
+        replace: Take the place of what `path` is until then, for names that nobody reads: for a moment there is
+            neither. Without it what is visible is never overwritten.
 
     Raises:
         FileExistsError: `path` already exists.
@@ -41,14 +47,67 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
     try:
-        yield temporary
-        if path.exists():
-            raise FileExistsError(f"{path} already exists and is never overwritten.")
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, path)
+        with path_locked(temporary):
+            yield temporary
+            _sync_tree(temporary)
+            if replace:
+                discard_folder(path)
+            elif path.exists():
+                raise FileExistsError(f"{path} already exists and is never overwritten.")
+            os.chmod(temporary, 0o755)
+            os.replace(temporary, path)
+            sync_path(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def discard_folder(path: Path) -> None:
+    """Remove a folder so that nobody sees half of it; nothing happens where there is none."""
+    if not path.exists():
+        return
+    # Another process may be quicker.
+    with suppress(FileNotFoundError):
+        doomed = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+        try:
+            os.replace(path, doomed)
+        finally:
+            shutil.rmtree(doomed)
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed process left unfinished directly in `folder`; what a living one still writes stays."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if _is_abandoned(leftover):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def sync_path(path: Path) -> None:
+    """Have the file, or the names in the folder, on the disk when this returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def path_locked(path: Path) -> Iterator[None]:
+    """Keep others of this host that lock the same file or folder out of the block.
+
+    A lock ends with its process, whatever kills it: `sweep_temporaries` tells unfinished from abandoned by it, without
+    clocks or process ids. Where the file system has no such locks, nobody is kept out and nothing is swept.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -73,3 +132,25 @@ def path_inside(root: Path, relative: str) -> Path:
             "Use a relative path without '..'."
         )
     return joined
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # Somebody writes it, or the file system cannot say.
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            sync_path(path)
+    sync_path(folder)

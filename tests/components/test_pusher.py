@@ -26,23 +26,23 @@ def push(make_artifact, make_model, make_blessing):
     return push
 
 
-def test_blessed_model_is_published_whole_under_its_version(push, tmp_path):
+def test_blessed_model_is_staged_whole_where_no_server_sees_it(push, tmp_path):
     pushed, saved_model = push(tmp_path / "serving", version=4)
     assert pushed.get_int_custom_property(PUSHED) == 1
     assert pushed.get_int_custom_property(PUSHED_VERSION) == 4
     assert pushed.get_string_custom_property(PUSHED_DESTINATION) == str(tmp_path / "serving" / "4")
-    assert digest_of_folder(tmp_path / "serving" / "4") == digest_of_folder(saved_model)
-    assert [path.name for path in (tmp_path / "serving").iterdir()] == ["4"]
+    assert [path.name for path in (tmp_path / "serving").iterdir()] == [".hidden-4"]
+    assert digest_of_folder(tmp_path / "serving" / ".hidden-4") == digest_of_folder(saved_model)
 
 
-def test_model_that_is_not_blessed_is_recorded_and_not_published(push, tmp_path):
+def test_model_that_is_not_blessed_is_recorded_and_not_staged(push, tmp_path):
     pushed, _ = push(tmp_path / "serving", is_blessed=False)
     assert pushed.get_int_custom_property(PUSHED) == 0
     assert not pushed.has_custom_property(PUSHED_VERSION)
     assert not (tmp_path / "serving").exists()
 
 
-def test_version_that_exists_is_never_overwritten(push, tmp_path):
+def test_version_that_serves_is_never_overwritten(push, tmp_path):
     existing = tmp_path / "serving" / "4" / "saved_model.pb"
     existing.parent.mkdir(parents=True)
     existing.write_bytes(b"served")

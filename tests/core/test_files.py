@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from core.files import folder_written_atomically, link_or_copy, path_inside, write_text_atomically
+from core.files import (
+    discard_folder,
+    folder_written_atomically,
+    link_or_copy,
+    path_inside,
+    sweep_temporaries,
+    write_text_atomically,
+)
 
 
 def test_text_replaces_the_whole_file(tmp_path: Path):
@@ -70,3 +77,28 @@ def test_path_cannot_leave_its_root(tmp_path: Path, relative: str):
 
 def test_path_inside_is_joined(tmp_path: Path):
     assert path_inside(tmp_path, "a/./b") == (tmp_path / "a" / "b").resolve()
+
+
+def test_folder_takes_the_place_of_another(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_text("1")
+    with folder_written_atomically(tmp_path / "a", replace=True) as folder:
+        (folder / "new").write_text("2")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_discarded_folder_is_gone(tmp_path: Path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    discard_folder(tmp_path / "a")
+    discard_folder(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_nobody_writes_is_swept(tmp_path: Path):
+    (tmp_path / ".tmp-file").write_text("1")
+    (tmp_path / ".tmp-folder" / "deep").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    with folder_written_atomically(tmp_path / "span") as living:
+        sweep_temporaries(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"kept", living.name}
