@@ -80,8 +80,8 @@ def expose(base: Path, version: int) -> None:
         if folder is None or not _is_loadable(folder):
             raise ServingError(
                 f"Version {version} is not whole in {str(base)!r}. Expected a folder with {_SAVED_MODEL_FILE} among "
-                f"the visible versions {versions(base)} and the hidden ones {hidden_versions(base)}. Run `perennial model "
-                f"promote {version}`, which restores it from its Model artifact."
+                f"the visible versions {versions(base)} and the hidden ones {hidden_versions(base)}. Run "
+                f"`perennial model promote {version}`, which restores it from its Model artifact."
             )
         if folder != base / str(version):
             os.rename(folder, base / str(version))
