@@ -10,7 +10,7 @@ import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from core.errors import DataError
-from ingest.adoption import adopt_span, digest_of_files
+from ingest.adoption import adopt_if_changed
 from ingest.manifests import intact_manifest, newest_version
 from ingest.patterns import names_versions, resolve_patterns
 from ingest.records import Records, read_records
@@ -153,12 +153,9 @@ def _ingest_spans(
     chosen = sorted((span, version) for span, version in found if span in numbers)
     tally = Tally()
     for done, (span, version) in enumerate(chosen, start=1):
-        files = found[span, version]
-        newest = version if has_versions else newest_version(spans_root, span)
-        known = intact_manifest(spans_root, span, version=newest, records_digest=digest_of_files(files))
-        next_version = version if has_versions else newest + 1
-        manifest = known or adopt_span(files, spans_root, span=span, version=next_version)
-        on_progress(done, len(chosen), tally.add(manifest, is_written=known is None))
+        named_version = version if has_versions else None
+        manifest, is_written = adopt_if_changed(found[span, version], spans_root, span=span, version=named_version)
+        on_progress(done, len(chosen), tally.add(manifest, is_written=is_written))
     return tally.report(sum(tally.num_examples.values()))
 
 

@@ -1,5 +1,6 @@
 """Finds spans on disk and checks them against their manifests, without TensorFlow. Writing is `span_writer.py`'s."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from schemas.spans import MANIFEST_NAME, SPLITS, Manifest, SpanFile, SpanRef, sp
 MAX_RENDERED_NAMES = 10
 
 _VERSION = re.compile(r"version-(\d+)")
-_VERSION_FOLDER = re.compile(r"span-(\d{6,})/version-(\d+)")
+_SPAN = re.compile(r"span-(\d{6,})")
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,21 @@ def list_spans(spans_root: Path) -> SpanListing:
     """Return every version of every span below `spans_root`; only manifests are read, not the files they list."""
     manifests: list[Manifest] = []
     unusable: dict[Path, str] = {}
-    for span, version, folder in _version_folders(spans_root):
+    for span, version, folder in version_folders(spans_root):
         try:
             manifests.append(read_manifest(spans_root, span, version))
         except DataError as error:
             unusable[folder] = str(error)
     return SpanListing(tuple(manifests), unusable)
+
+
+def version_folders(spans_root: Path) -> list[tuple[int, int, Path]]:
+    """Return span, version and folder of everything below `spans_root` that is named like one, in order."""
+    found = []
+    for span_name, folder in _subfolders(spans_root, _SPAN):
+        for version_name, version_folder in _subfolders(folder, _VERSION):
+            found.append((int(span_name[1]), int(version_name[1]), version_folder))
+    return sorted(found)
 
 
 def newest_version(spans_root: Path, span: int) -> int:
@@ -121,13 +131,14 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         raise _broken(manifest.span, manifest.version, f"has files that its manifest does not list: {unlisted}")
 
 
-def _version_folders(spans_root: Path) -> Iterator[tuple[int, int, Path]]:
-    found = []
-    for folder in spans_root.glob("span-*/version-*"):
-        name = _VERSION_FOLDER.fullmatch(folder.relative_to(spans_root).as_posix())
-        if name and folder.is_dir():
-            found.append((int(name[1]), int(name[2]), folder))
-    yield from sorted(found)
+def _subfolders(parent: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], Path]]:
+    try:
+        with os.scandir(parent) as entries:
+            for entry in entries:
+                if (name := pattern.fullmatch(entry.name)) and entry.is_dir():
+                    yield name, parent / entry.name
+    except (FileNotFoundError, NotADirectoryError):
+        return
 
 
 def _check_splits(manifest: Manifest) -> None:
@@ -184,7 +195,7 @@ def _broken(span: int, version: int, problem: str) -> DataError:
 
 
 def _no_such_span(spans_root: Path, span: int, version: int) -> DataError:
-    present = [f"{found}v{number}" for found, number, _ in _version_folders(spans_root)]
+    present = [f"{found}v{number}" for found, number, _ in version_folders(spans_root)]
     near = sorted(present, key=lambda name: abs(int(name.split("v")[0]) - span))[:MAX_RENDERED_NAMES]
     return DataError(
         f"Span {span} version {version} does not exist in {str(spans_root)!r}. Expected one of {len(present)} present; "

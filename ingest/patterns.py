@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from core.errors import ConfigError, DataError, did_you_mean
+from ingest.file_systems import file_system_of, is_remote
 
 _TOKENS = ("SPAN", "VERSION", "YYYY", "MM", "DD")
 _DATE_TOKENS = ("YYYY", "MM", "DD")
@@ -17,7 +18,17 @@ _EPOCH = date(1970, 1, 1)
 _FIRST_VERSION = 1
 MAX_RENDERED_SPANS = 10
 
-SpanFiles = dict[tuple[int, int], dict[str, tuple[Path, ...]]]
+SpanFiles = dict[tuple[int, int], dict[str, tuple[str, ...]]]
+
+
+def present_files(patterns: Mapping[str, str], base: Path) -> SpanFiles:
+    """Return what `resolve_patterns` does, of what is there so far: nothing, or spans that lack a split, are no error.
+
+    Raises:
+        ConfigError: as `resolve_patterns`.
+        DataError: a file's name has no valid date or version.
+    """
+    return _merge({split: _match(split, pattern, base) for split, pattern in patterns.items()})
 
 
 def resolve_patterns(patterns: Mapping[str, str], base: Path) -> SpanFiles:
@@ -27,7 +38,7 @@ def resolve_patterns(patterns: Mapping[str, str], base: Path) -> SpanFiles:
     the span number by days since 1970-01-01. `*` and `?` match within one folder level.
 
     Args:
-        patterns: Pattern per split.
+        patterns: Pattern per split; a path, or a URL of a file system that TensorFlow reads.
         base: Folder that relative patterns start at.
 
     Raises:
@@ -35,7 +46,14 @@ def resolve_patterns(patterns: Mapping[str, str], base: Path) -> SpanFiles:
         DataError: a pattern matches no file, or the splits do not have the same spans.
     """
     by_split = {split: _match(split, pattern, base) for split, pattern in patterns.items()}
+    for split, files in by_split.items():
+        if not files:
+            raise _no_file(split, patterns[split], base)
     _check_agreement(by_split)
+    return _merge(by_split)
+
+
+def _merge(by_split: Mapping[str, Mapping[tuple[int, int], list[str]]]) -> SpanFiles:
     found: SpanFiles = defaultdict(dict)
     for split, files in by_split.items():
         for identity in sorted(files):
@@ -43,13 +61,21 @@ def resolve_patterns(patterns: Mapping[str, str], base: Path) -> SpanFiles:
     return dict(found)
 
 
+def literal_folder(pattern: str, base: Path) -> Path | None:
+    """Return the folder of this machine below which all files of a pattern lie, or None for a remote one."""
+    if is_remote(pattern):
+        return None
+    literal = re.split(r"[{*?]", pattern)[0]
+    return (base.resolve() / f"{literal}{{").parent
+
+
 def names_versions(pattern: str) -> bool:
     """Return whether a pattern says which version a file is of."""
     return "{VERSION" in pattern
 
 
-def _match(split: str, pattern: str, base: Path) -> dict[tuple[int, int], list[Path]]:
-    whole = str(base.resolve() / pattern)
+def _match(split: str, pattern: str, base: Path) -> dict[tuple[int, int], list[str]]:
+    whole = pattern if is_remote(pattern) else str(base.resolve() / pattern)
     # Odd parts are tokens and wildcards, even parts are literal.
     parts = re.split(r"(\{[^{}]*\}|\*|\?)", whole)
     _check_tokens(split, pattern, [part[1:-1] for part in parts[1::2] if part.startswith("{")])
@@ -57,17 +83,18 @@ def _match(split: str, pattern: str, base: Path) -> dict[tuple[int, int], list[P
     globbed = "".join(
         "*" if part.startswith("{") else part if part in ("*", "?") else glob.escape(part) for part in parts
     )
-    files: dict[tuple[int, int], list[Path]] = defaultdict(list)
-    for name in glob.glob(globbed):
-        match = expression.fullmatch(name)
-        if match and Path(name).is_file():
-            files[_identity(match, name)].append(Path(name))
-    if not files:
-        raise DataError(
-            f"Pattern {pattern!r} of split {split!r} matches no file. Expected at least one like {globbed!r}. "
-            "Correct `ingest.source.patterns` in the config."
-        )
+    files: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for name in file_system_of(pattern).glob(globbed):
+        if match := expression.fullmatch(name):
+            files[_identity(match, name)].append(name)
     return files
+
+
+def _no_file(split: str, pattern: str, base: Path) -> DataError:
+    return DataError(
+        f"Pattern {pattern!r} of split {split!r} matches no file. Expected some from {str(base.resolve())!r} on. "
+        "Correct `ingest.source.patterns` in the config."
+    )
 
 
 def _check_tokens(split: str, pattern: str, tokens: list[str]) -> None:
@@ -122,7 +149,7 @@ def _identity(match: re.Match[str], name: str) -> tuple[int, int]:
     return (day - _EPOCH).days, version
 
 
-def _check_agreement(by_split: Mapping[str, Mapping[tuple[int, int], list[Path]]]) -> None:
+def _check_agreement(by_split: Mapping[str, Mapping[tuple[int, int], list[str]]]) -> None:
     everywhere = set[tuple[int, int]]().union(*by_split.values())
     for split, files in by_split.items():
         if lacking := sorted(everywhere - files.keys()):
