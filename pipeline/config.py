@@ -166,6 +166,11 @@ class Config(Record):
         return self.root_path / "runs"
 
     @property
+    def checkpoints_path(self) -> Path:
+        """Folder of the Trainer's checkpoints, one folder a plan, gone when its run is over."""
+        return self.root_path / "checkpoints"
+
+    @property
     def summary_path(self) -> Path:
         """The HTML summary."""
         return self.root_path / "summary.html"

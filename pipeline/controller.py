@@ -1,56 +1,74 @@
-"""One cycle, whole: read what is known, plan, run the DAG, record. Also the only place that moves the champion."""
+"""Which run is next: look for spans, finish what a dead worker left, plan, run, try again. One at a time."""
 
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
-from core.digests import digest_of_file, digest_of_json
-from core.errors import DataError, PipelineError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from core.clock import Clock, SystemClock
+from core.errors import LeaseHeldError, LeaseLostError, PipelineError, StoppedError, UnavailableError
 from core.files import write_text_atomically
-from ingest.manifests import SpanListing, list_spans
 from ledger.ledger import Ledger
-from pipeline.config import Config, RunnerName
-from pipeline.decision import Decision, write_decision
-from pipeline.plan import Knowledge, Request, RunPlan, Skip, next_span, plan_run, planned_span, shadow_is_due
+from pipeline.arrivals import Discovery
+from pipeline.config import Config
+from pipeline.cycle import STAGES, Cycle, Dag, Listeners, TfxDag
+from pipeline.decision import Decision
+from pipeline.knowledge import check_any_span, read_knowledge
+from pipeline.plan import (
+    Request,
+    RunPlan,
+    Skip,
+    next_span,
+    plan_judgement,
+    plan_run,
+    planned_span,
+    shadow_is_due,
+)
 from pipeline.preflight import check_config
-from pipeline.record import Outcome, read_outcome
-from pipeline.sources import digest_of_code
-from schemas.ingestion import TfRecordOptions
-from schemas.ledger_records import ModelRecord, RunOutcome, RunStart, SpanOutcome
-from schemas.loader import load_schema
-from schemas.spans import SpanRef
-from schemas.training import ModelShape
+from schemas.ledger_records import RunOutcome, RunRecord, RunStart
 from schemas.verdicts import Verdict
 
 SHADOW_TRIGGER = "shadow"
-OnNode = Callable[[str], None]
-OnPlan = Callable[[RunPlan], None]
+JUDGE_AGAIN_TRIGGER = "champion_moved"
+# A champion that moves more often than this while one candidate is judged is moved by hand, and shall stay.
+MAX_JUDGEMENTS = 3
 
 
 class Controller:
-    """Runs cycles of one pipeline, one after another.
+    """Runs cycles of one pipeline, one after another. The ledger's lease is the caller's to take.
 
-    Attributes:
+    Args:
         config: The pipeline's config.
-        runner: `local` or `beam`.
-        on_plan: Called with each plan before its DAG runs.
-        on_node: Called with a node's id when the node starts.
+        ledger: Its ledger.
+        dag: What runs a plan; None: TFX.
+        listeners: Who is told of plans, nodes and steps, and who may stop the cycle.
+        clock: Where the time comes from.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, *, runner: RunnerName, on_plan: OnPlan, on_node: OnNode) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        *,
+        dag: Dag | None = None,
+        listeners: Listeners | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.config = config
-        self.runner = runner
-        self.on_plan = on_plan
-        self.on_node = on_node
+        self.clock = clock or SystemClock()
+        self.listeners = listeners or Listeners()
         self._ledger = ledger
-        self._code_digest = digest_of_code()
+        self._dag = dag or TfxDag(config, config.runner)
+        self._cycle = Cycle(config, ledger, self._dag, self.listeners, self.clock)
+        self._discovery = Discovery(config, clock=self.clock)
 
     def run_next(self) -> Decision | Skip:
-        """Run the cycle of the next span that is due, or say why none is."""
-        knowledge = self._read_knowledge()
+        """Finish what a dead worker left, or run the cycle of the next span that is due, or say why none is."""
+        if (finished := self.resume()) is not None:
+            return finished
+        knowledge = read_knowledge(self._ledger, self.config, unusable=self._look())
         due = next_span(knowledge, self.config.window)
-        return due if isinstance(due, Skip) else self._run(knowledge, due, trigger="next")
+        return due if isinstance(due, Skip) else self._run(Request(due, "next", self.clock.now(), 0))
 
     def run_span(self, span: int) -> Decision | Skip:
         """Run the cycle of the latest version of a span, or say that it is done.
@@ -58,224 +76,221 @@ class Controller:
         Raises:
             DataError: there is no such span.
         """
-        knowledge = self._read_knowledge()
+        finished = self.resume()
+        if finished is not None and finished.plan.span.span == span:
+            return finished
+        knowledge = read_knowledge(self._ledger, self.config, span=span, unusable=self._look())
         ref = planned_span(knowledge, span)
-        return ref if isinstance(ref, Skip) else self._run(knowledge, ref, trigger="manual")
+        if isinstance(ref, Skip):
+            return ref
+        return self._run(Request(ref, "manual", self.clock.now(), 0))
 
     def run_spans(self, first: int, last: int) -> Iterator[Decision | Skip]:
         """Run the cycles of all spans from `first` to `last`, both included, in order."""
         for span in range(first, last + 1):
             yield self.run_span(span)
 
-    def _read_knowledge(self) -> Knowledge:
-        if isinstance(self.config.ingest.source, TfRecordOptions):
-            self._adopt_new_spans()
-        listing = list_spans(self.config.spans_path)
-        if not listing.manifests and not listing.unusable:
-            raise DataError(
-                f"Pipeline {self.config.name!r} has no spans. Expected some below {str(self.config.spans_path)!r}. "
-                "Run `perennial ingest` first."
+    def run_request(self, request: Request) -> Decision | Skip:
+        """Run the cycle that somebody else decided on; what a dead worker left is finished first.
+
+        Args:
+            request: What is asked; its time and version are filled in here.
+        """
+        finished = self.resume()
+        if finished is not None and finished.plan.span == request.span:
+            return finished
+        return self._run(request)
+
+    def resume(self) -> Decision | None:
+        """Finish the run that a dead worker left open, if there is one and it still makes sense.
+
+        Returns:
+            Its decision; None if there was nothing to finish, or it was given up.
+        """
+        run = self._ledger.open_run()
+        if run is None:
+            return self._resume_judgement()
+        if (why_not := self._why_not_resumed(run)) is not None:
+            self._give_up(run, "abandoned", why_not)
+            return self.resume()
+        if run.attempts >= self.config.retries.max_attempts:
+            self._give_up(
+                run, "quarantined", f"The worker died in {run.attempts} attempts without getting any further."
             )
-        self._ledger.register_spans({manifest.ref: manifest.num_examples for manifest in listing.manifests})
-        latest = {ref.span: ref for ref in listing.refs}
-        return Knowledge(
-            spans=tuple(latest.values()),
-            unusable=_unusable_spans(listing, latest),
-            records=tuple(self._ledger.spans()),
-            champion=self._ledger.champion(),
-            shape=ModelShape(feature_set=self.config.feature_set, model=self.config.training.model),
-            line_start_span=self._line_start_span(),
-            last_full_training_span=self._last_full_training_span(),
-        )
+            return self.resume()
+        return self._follow(self._execute(_plan_of(run), is_resumed=True))
 
-    def _line_start_span(self) -> int | None:
-        model: ModelRecord | None = self._ledger.champion()
-        models = {model.version: model for model in self._ledger.models()}
-        while model is not None and model.base_version is not None:
-            model = models.get(model.base_version)
-        return model.span if model else None
+    def reconcile_serving(self) -> None:
+        """Make the served folder show the champion, whatever happened to it."""
+        self._cycle.reconcile_serving()
 
-    def _last_full_training_span(self) -> int | None:
-        cold = [model.span for model in self._ledger.models() if model.base_version is None]
-        shadows = [run.span for run in self._ledger.runs() if run.trigger == SHADOW_TRIGGER]
-        return max(cold + shadows, default=None)
+    def _look(self) -> dict[int, str]:
+        """Register what has arrived, and return why a span's folder cannot be used."""
+        unusable = self._discovery.register(self._ledger).unusable
+        check_any_span(self._ledger, self.config, unusable)
+        return unusable
 
-    def _adopt_new_spans(self) -> None:
-        """Resolve the patterns of a folder of TFRecord spans: what somebody else writes needs no `ingest` of ours."""
-        from ingest.ingestion import ingest
-
-        ingest(self.config.ingest_options, self.config.spans_path, schema=load_schema(Path(self.config.schema_file)))
-
-    def _run(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str) -> Decision:
+    def _run(self, request: Request) -> Decision:
         check_config(self.config)
-        decision = self._attempt(knowledge, ref, trigger=trigger)
-        if decision.outcome == "cold_start":
-            findings = [] if decision.drift is None else decision.drift.findings
-            reasons = [f.sentence for f in findings if f.verdict == Verdict.COLD_START.word]
-            decision = self._attempt(knowledge, ref, trigger="drift", force_cold=" ".join(reasons) or "drift")
-        return self._with_shadow(decision, ref)
+        self.reconcile_serving()
+        return self._follow(self._attempt(request))
 
-    def _with_shadow(self, decision: Decision, ref: SpanRef) -> Decision:
-        """Train the shadow model after the cycle of `ref`, if it is due, and put its decision inside the cycle's."""
-        # Asked first: reading what is known lists every span, and most pipelines have no shadow.
-        if self.config.window.shadow_every_spans is None or decision.outcome == "blocked":
+    def _follow(self, decision: Decision) -> Decision:
+        """Do what an outcome leads to: a cold run after drift, another judgement, a shadow model that is due."""
+        ref = decision.plan.span
+        num_judgements = 0
+        while True:
+            if decision.outcome == "cold_start":
+                request = Request(ref, "drift", self.clock.now(), 0, force_cold=_drift_sentences(decision))
+                decision = self._attempt(request)
+            elif decision.outcome == "champion_moved" and num_judgements < MAX_JUDGEMENTS:
+                num_judgements += 1
+                decision = self._judge_again(decision.plan)
+            else:
+                return self._with_shadow(decision)
+
+    def _with_shadow(self, decision: Decision) -> Decision:
+        """Train the shadow model after the cycle of a span, if it is due, and put its decision inside the cycle's."""
+        ref = decision.plan.span
+        if self.config.window.shadow_every_spans is None or decision.outcome == "blocked" or decision.plan.is_shadow:
             return decision
-        knowledge = self._read_knowledge()
+        knowledge = read_knowledge(self._ledger, self.config, span=ref.span)
         if not shadow_is_due(knowledge, ref.span, self.config.window):
             return decision
         age_spans = ref.span - (knowledge.last_full_training_span or 0)
         why = f"the last full training was {age_spans} spans ago; this one is a shadow model."
-        shadow = self._attempt(knowledge, ref, trigger=SHADOW_TRIGGER, force_cold=why)
+        request = Request(ref, SHADOW_TRIGGER, self.clock.now(), 0, force_cold=why, is_shadow=True)
+        shadow = self._attempt(request)
         return decision.model_copy(update={"shadow": shadow})
 
-    def _attempt(self, knowledge: Knowledge, ref: SpanRef, *, trigger: str, force_cold: str | None = None) -> Decision:
-        started_at = datetime.now(UTC)
-        request = Request(
-            span=ref,
-            trigger=trigger,
-            now=started_at,
-            push_version=self._ledger.reserve_version(),
-            force_cold=force_cold,
-            is_shadow=trigger == SHADOW_TRIGGER,
-        )
+    def _attempt(self, request: Request) -> Decision:
+        knowledge = read_knowledge(self._ledger, self.config, span=request.span.span)
+        request = replace(request, now=self.clock.now())
         plan = plan_run(knowledge, request, self.config.window, initialisation=self.config.training.initialisation)
+        if (failed := self._failed_before(plan)) is not None:
+            self._ledger.reopen_run(failed.run_id)
+            return self._execute(_plan_of(failed), is_resumed=True)
+        return self._start(plan)
+
+    def _start(self, plan: RunPlan) -> Decision:
+        plan = plan.model_copy(update={"push_version": self._ledger.reserve_version()})
         folder = self.config.runs_path / plan.run_id
         write_text_atomically(folder / "config.json", self.config.model_dump_json(indent=1))
         self._ledger.start_run(
             RunStart(
-                run_id=plan.run_id, span=ref.span, version=ref.version, trigger=trigger, plan=plan.model_dump_json()
+                run_id=plan.run_id,
+                span=plan.span.span,
+                version=plan.span.version,
+                trigger=plan.trigger,
+                plan=plan.model_dump_json(),
+                config_digest=self.config.digest,
+                code_digest=self._dag.code_digest,
             )
         )
-        self.on_plan(plan)
-        clock = time.monotonic()
+        return self._execute(plan)
+
+    def _execute(self, plan: RunPlan, *, is_resumed: bool = False) -> Decision:
+        """Run a plan; what may pass by itself is tried again after a while."""
+        options = self.config.retries
+        for attempt in Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_exponential(multiplier=options.backoff_seconds, max=options.max_backoff_seconds),
+            stop=stop_after_attempt(options.max_attempts),
+            sleep=lambda seconds: self.clock.wait(self.listeners.stop, seconds),
+            reraise=True,
+        ):
+            with attempt:
+                is_again = is_resumed or attempt.retry_state.attempt_number > 1
+                return self._try(plan, is_resumed=is_again)
+        raise RuntimeError("tenacity ended without a result or an exception")
+
+    def _try(self, plan: RunPlan, *, is_resumed: bool) -> Decision:
+        attempts = self._ledger.start_attempt(plan.run_id)
         try:
-            outcome = self._run_dag(plan)
-        except PipelineError as error:
-            self._record_failure(plan, started_at, time.monotonic() - clock, error)
+            return self._cycle.run(plan, is_resumed=is_resumed)
+        except LeaseLostError:
             raise
-        return self._record(knowledge, plan, outcome, started_at, time.monotonic() - clock)
+        except UnavailableError:
+            # Nobody's fault: it does not count, and the run stays open.
+            self._ledger.give_back_attempt(plan.run_id)
+            raise
+        except PipelineError as error:
+            self._record_failure(plan, attempts, error)
+            raise
 
-    def _run_dag(self, plan: RunPlan) -> Outcome:
-        # TensorFlow and TFX take seconds to import, and a plan may have said that there is nothing to do.
-        from pipeline.graph import build_pipeline
-        from pipeline.runners import run_pipeline
-
-        graph = build_pipeline(self.config, plan, code_digest=self._code_digest)
-        run_pipeline(graph, plan.run_id, span=plan.span.span, runner=self.runner, on_node=self.on_node)
-        return read_outcome(self.config, plan, first_version=self._first_version())
-
-    def _first_version(self) -> int | None:
-        models = self._ledger.models()
-        return models[0].version if models else None
-
-    def _record(
-        self, knowledge: Knowledge, plan: RunPlan, outcome: Outcome, started_at: datetime, seconds: float
-    ) -> Decision:
-        push = outcome.push
-        if outcome.model is not None and push is not None:
-            self._ledger.record_model(self._model_record(knowledge, plan, outcome))
-            expected = plan.champion.version if plan.champion else None
-            push = push.model_copy(update={"is_champion": self._ledger.promote(expected, push.version)})
-        decision = Decision(
-            pipeline=self.config.name,
-            run_id=plan.run_id,
-            runner=self.runner,
-            started_at=started_at,
-            outcome=outcome.word,
-            reasons=(*plan.why, *outcome.reasons),
-            plan=plan,
-            drift=outcome.drift,
-            gate=outcome.gate,
-            training=outcome.training,
-            prequential=outcome.prequential,
-            push=push,
-            first_model_auc=outcome.first_model_auc,
-            seconds={**outcome.seconds, "total": round(seconds, 2)},
-            digests=self._digests(plan),
-        )
-        path = write_decision(self.config.runs_path, decision)
-        self._finish(plan, outcome, decision, path)
-        return decision
-
-    def _finish(self, plan: RunPlan, outcome: Outcome, decision: Decision, path: Path) -> None:
-        # A shadow model is trained for a span that has its own outcome already.
-        if outcome.word != "cold_start" and not plan.is_shadow:
-            self._ledger.finish_span(plan.span, self._span_outcome(plan, outcome, decision))
-        if outcome.gate is not None and not plan.is_shadow:
-            reason = f"in the window of span {plan.span.span}"
-            self._ledger.finish_history(plan.window[:-1], run_id=plan.run_id, reason=reason)
-        self._ledger.finish_run(plan.run_id, outcome.word, decision_path=str(path))
-
-    def _span_outcome(self, plan: RunPlan, outcome: Outcome, decision: Decision) -> SpanOutcome:
-        return SpanOutcome.model_validate(
-            {
-                "state": outcome.word,
-                "run_id": plan.run_id,
-                "drift_verdict": outcome.drift.verdict,
-                "candidate_auc": outcome.gate.candidate.get("auc") if outcome.gate else None,
-                "champion_auc": outcome.gate.champion.get("auc") if outcome.gate else None,
-                "pushed_version": decision.push.version if decision.push else None,
-                "seconds": decision.seconds["total"],
-                "statistics_uri": outcome.statistics_uri,
-                "replay_uri": outcome.replay_uri,
-                "prequential": outcome.prequential.metrics if outcome.prequential else None,
-                "reason": outcome.reasons[0] if outcome.reasons else None,
-            }
-        )
-
-    def _model_record(self, knowledge: Knowledge, plan: RunPlan, outcome: Outcome) -> ModelRecord:
-        # What a frozen transform graph was analysed on stays the reference of its line.
-        champion = plan.champion if not plan.analysis_window else None
-        is_cold = (outcome.training or {}).get("initialisation") == "cold"
-        base = None if is_cold else plan.champion
-        return ModelRecord.model_validate(
-            {
-                **(outcome.model or {}),
-                "version": plan.push_version,
-                "run_id": plan.run_id,
-                "span": plan.span.span,
-                "span_version": plan.span.version,
-                "statistics_uri": champion.statistics_uri if champion else outcome.window_statistics_uri,
-                "transform_span": champion.transform_span if champion else plan.span.span,
-                "model_shape": knowledge.shape.model_dump_json(),
-                "line_length": 0 if base is None else plan.line_length,
-                "base_version": base.version if base else None,
-                "pushed_at": datetime.now(UTC),
-            }
-        )
-
-    def _record_failure(self, plan: RunPlan, started_at: datetime, seconds: float, error: PipelineError) -> None:
+    def _record_failure(self, plan: RunPlan, attempts: int, error: PipelineError) -> None:
         text = f"{error.headline}: {error}"
-        outcome: RunOutcome = "failed"
-        decision = Decision(
-            pipeline=self.config.name,
-            run_id=plan.run_id,
-            runner=self.runner,
-            started_at=started_at,
-            outcome=outcome,
-            reasons=plan.why,
-            plan=plan,
-            seconds={"total": round(seconds, 2)},
-            digests=self._digests(plan),
-            error=text,
-        )
-        path = write_decision(self.config.runs_path, decision)
-        self._ledger.finish_run(plan.run_id, outcome, error=text, decision_path=str(path))
+        is_poisoned = error.blames_span and attempts >= self.config.retries.max_attempts
+        if not error.blames_span:
+            self._ledger.give_back_attempt(plan.run_id)
+        outcome: RunOutcome = "quarantined" if is_poisoned else "failed"
+        self._cycle.failed(plan, outcome, text)
+        self._put_back(self._ledger.run(plan.run_id), outcome, text)
 
-    def _digests(self, plan: RunPlan) -> dict[str, str]:
-        return {
-            "code": self._code_digest,
-            "config": self.config.digest,
-            "schema": digest_of_file(Path(self.config.schema_file)),
-            "data": digest_of_json([ref.model_dump() for ref in plan.window]),
-        }
+    def _give_up(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:
+        self._put_back(run, outcome, why)
+        self._ledger.finish_run(run.run_id, outcome, error=why)
+
+    def _put_back(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:
+        """Let a span wait again after a run that is given up, or lock it away if it is to blame."""
+        if run.trigger == SHADOW_TRIGGER:
+            return
+        for record in self._ledger.versions_of(run.span):
+            if record.version == run.version and record.state in STAGES:
+                if outcome == "quarantined":
+                    self._ledger.move_span(record.ref, "quarantined", run_id=run.run_id, reason=why)
+                elif record.state != "arrived":
+                    self._ledger.move_span(record.ref, "arrived", run_id=run.run_id, reason=why)
+
+    def _failed_before(self, plan: RunPlan) -> RunRecord | None:
+        """Return the last run of the span if it failed at the very same work, so that this one can go on there."""
+        run = self._ledger.latest_run(plan.span)
+        if run is None or run.outcome != "failed" or self._changed_since(run) is not None:
+            return None
+        return run if _plan_of(run).digest == plan.digest else None
+
+    def _why_not_resumed(self, run: RunRecord) -> str | None:
+        if any(model.run_id == run.run_id for model in self._ledger.models()):
+            # Its candidate may serve already: whatever changed, that must be recorded to the end.
+            return None
+        if (changed := self._changed_since(run)) is not None:
+            return changed
+        states = {record.version: record.state for record in self._ledger.versions_of(run.span)}
+        if states.get(run.version) == "superseded":
+            return f"A corrected version of span {run.span} arrived."
+        return None
+
+    def _changed_since(self, run: RunRecord) -> str | None:
+        if run.config_digest != self.config.digest:
+            return "The config has changed since the run began."
+        return None if run.code_digest == self._dag.code_digest else "The code has changed since the run began."
+
+    def _resume_judgement(self) -> Decision | None:
+        """Judge a candidate again whose worker died after it found that the champion had moved."""
+        newest = self._ledger.newest_run()
+        if newest is None or newest.outcome != "champion_moved":
+            return None
+        return self._follow(self._judge_again(_plan_of(newest)))
+
+    def _judge_again(self, plan: RunPlan) -> Decision:
+        candidate_uri = plan.candidate_uri
+        if candidate_uri is None:
+            outcome = self._dag.outcome(plan, first_version=None, trained=None)
+            candidate_uri = (outcome.model or {})["model_uri"]
+        request = Request(plan.span, JUDGE_AGAIN_TRIGGER, self.clock.now(), 0)
+        champion = self._ledger.champion()
+        return self._start(plan_judgement(plan, request, champion=champion, candidate_uri=candidate_uri))
 
 
-def _unusable_spans(listing: SpanListing, latest: dict[int, SpanRef]) -> dict[int, str]:
-    """Return why a span cannot be used, for each whose newest version on disk is broken."""
-    unusable = {}
-    for folder, why in listing.unusable.items():
-        span, version = (int(name.rpartition("-")[2]) for name in (folder.parent.name, folder.name))
-        if span not in latest or version > latest[span].version:
-            unusable[span] = why
-    return unusable
+def _plan_of(run: RunRecord) -> RunPlan:
+    return RunPlan.model_validate_json(run.plan)
+
+
+def _drift_sentences(decision: Decision) -> str:
+    findings = [] if decision.drift is None else decision.drift.findings
+    return " ".join(f.sentence for f in findings if f.verdict == Verdict.COLD_START.word) or "drift"
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Tell whether waiting helps: not where a person asked to stop, or another worker is at it."""
+    return isinstance(error, UnavailableError) and not isinstance(error, StoppedError | LeaseHeldError)

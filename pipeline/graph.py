@@ -60,6 +60,8 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
     """
     examples = _example_gen(config, (plan.span,), "ExampleGen")
     schema = ImportSchemaGen(schema_file=str(Path(config.schema_file).absolute()))
+    if plan.candidate_uri is not None:
+        return _pipeline(config, [examples, schema, *_judgement(config, plan, examples, schema)])
     statistics = _statistics_gen(examples.outputs["examples"], schema.outputs["schema"], "StatisticsGen")
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"])
     importers = _importers(plan)
@@ -81,10 +83,16 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
         windows = _Windows(config, plan, examples)
         imported = {role: importer.outputs["result"] for role, importer in importers.items()}
         guarded = _training_nodes(config, plan, windows, schema.outputs["schema"], imported, code_digest)
+    return _pipeline(
+        config, [examples, statistics, schema, validator, *importers.values(), gate, *windows.nodes, *guarded]
+    )
+
+
+def _pipeline(config: Config, components: list[Any]) -> Pipeline:
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.artifacts_path),
-        components=[examples, statistics, schema, validator, *importers.values(), gate, *windows.nodes, *guarded],
+        components=components,
         metadata_connection_config=metadata.sqlite_metadata_connection_config(str(config.metadata_path)),
         enable_cache=False,
         beam_pipeline_args=BEAM_ARGS,
@@ -120,6 +128,8 @@ def _training_nodes(
     code_digest: str,
 ) -> list[Any]:
     span_examples = windows.examples((plan.span,), "ExampleGen")
+    if plan.action == "score":
+        return _before_training(config, plan, span_examples, span_examples, imported)[0]
     examples = windows.examples(plan.window, "WindowExampleGen")
     nodes, score = _before_training(config, plan, span_examples, examples, imported)
     transform_graph = imported.get("transform_graph")
@@ -135,9 +145,33 @@ def _training_nodes(
         replay=imported.get("replay") if _is_replayed(config, plan) else None,
         custom_config=_trainer_config(config, plan, code_digest),
     )
+    judging = _judging_nodes(config, plan, span_examples, schema, trainer.outputs["model"], imported, score)
+    return [*nodes, trainer, *judging]
+
+
+def _judgement(config: Config, plan: RunPlan, examples: Any, schema: ImportSchemaGen) -> list[Any]:
+    """Return what judges a candidate that an earlier run trained against the champion of now."""
+    importers = _importers(plan)
+    read = {role: importer for role, importer in importers.items() if role in ("candidate", "champion", "replay")}
+    imported = {role: importer.outputs["result"] for role, importer in read.items()}
+    candidate = imported.pop("candidate")
+    span_examples, schema_channel = examples.outputs["examples"], schema.outputs["schema"]
+    nodes = _judging_nodes(config, plan, span_examples, schema_channel, candidate, imported, None)
+    return [*read.values(), *nodes]
+
+
+def _judging_nodes(
+    config: Config,
+    plan: RunPlan,
+    span_examples: BaseChannel,
+    schema: BaseChannel,
+    model: BaseChannel,
+    imported: dict[str, BaseChannel],
+    score: BaseChannel | None,
+) -> list[Any]:
     evaluator = Evaluator(
         examples=span_examples,
-        model=trainer.outputs["model"],
+        model=model,
         schema=schema,
         eval_config=evaluation_config(config.label, config.gate),
         # Where TFX looks for `custom_extractors`.
@@ -145,7 +179,7 @@ def _training_nodes(
     )
     gate = Gate(
         evaluation=evaluator.outputs["evaluation"],
-        model=trainer.outputs["model"],
+        model=model,
         examples=span_examples,
         options=config.gate.model_dump_json(),
         label=config.label.model_dump_json(),
@@ -155,12 +189,12 @@ def _training_nodes(
         **({"prequential": score} if score else {}),
     )
     pusher = Pusher(
-        model=trainer.outputs["model"],
+        model=model,
         blessing=gate.outputs["blessing"],
         destination=str(config.serving_path),
         version=plan.push_version,
     )
-    return [*nodes, trainer, evaluator, gate, pusher]
+    return [evaluator, gate, pusher]
 
 
 def _before_training(
@@ -240,9 +274,9 @@ def _trainer_config(config: Config, plan: RunPlan, code_digest: str) -> dict[str
         feature_set=config.feature_set,
         options=config.training,
         initialisation=plan.initialisation,
-        base_model_digest=plan.champion.training_digest if plan.base_model_uri and plan.champion else None,
+        base_model_digest=plan.base.training_digest if plan.base else None,
         line_length=plan.line_length,
-        checkpoint_dir=str(config.root_path / "checkpoints" / plan.digest[:16]),
+        checkpoint_dir=str(config.checkpoints_path / plan.checkpoint_name),
     )
     return {
         REQUEST_KEY: request.model_dump_json(),
@@ -262,6 +296,7 @@ def _importers(plan: RunPlan) -> dict[str, Importer]:
         "reference_statistics": (plan.reference_statistics_uri, ExampleStatistics),
         "transform_graph": (plan.transform_graph_uri, TransformGraph),
         "base_model": (plan.base_model_uri, Model),
+        "candidate": (plan.candidate_uri, Model),
         "champion": (plan.champion.model_uri if plan.champion else None, Model),
         "replay": (plan.replay_uri, ReplayBuffer),
     }

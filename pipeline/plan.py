@@ -78,6 +78,11 @@ class RunPlan(Record):
         return self.base.model_uri if self.base else None
 
     @property
+    def checkpoint_name(self) -> str:
+        """Folder of the Trainer's checkpoints: the same for every attempt."""
+        return self.digest[:16]
+
+    @property
     def digest(self) -> str:
         """Digest of what the cycle reads; two attempts at the same work have the same one."""
         return digest_of_json(self.model_dump(mode="json", exclude={"run_id", "trigger", "push_version", "why"}))

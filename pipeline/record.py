@@ -26,7 +26,8 @@ class Outcome(Record):
     """How a run ended, and the facts that the decision record and the ledger keep.
 
     Attributes:
-        word: `pushed`, `rejected`, `blocked`, or `cold_start` (a warm plan met drift that asks for a cold one).
+        word: `pushed`, `rejected`, `blocked`, `scored` (not trained on), or `cold_start` (a warm plan met drift that asks
+            for a cold one).
         model: Uris and digests of the candidate, in the names of `ModelRecord`.
         window_statistics_uri: Statistics of what a new transform graph was analysed on.
         replay_uri: The replay buffer, this span's examples offered.
@@ -48,16 +49,22 @@ class Outcome(Record):
     seconds: dict[str, float]
 
 
-def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) -> Outcome:
+def read_outcome(
+    config: Config, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None = None
+) -> Outcome:
     """Return what the run of `plan` did.
 
     Args:
         config: The pipeline's config.
         plan: The plan that ran.
         first_version: The first model ever pushed, scored on this span for comparison; None if there is none yet.
+        trained: Where the run only judged a candidate again, the plan of the run that trained it.
     """
     with opened_store(config.metadata_path) as store:
         nodes = node_runs(store, plan.run_id)
+        if trained is not None:
+            # What it learned from, and how, was done by the other run; the verdict and the seconds are this one's.
+            nodes = {**node_runs(store, trained.run_id), **nodes}
     drift = _read_drift(nodes)
     statistics_uri = nodes["StatisticsGen"].outputs["statistics"].uri
     window = nodes.get("WindowStatisticsGen", nodes["StatisticsGen"])
@@ -67,6 +74,10 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
         "window_statistics_uri": window.outputs["statistics"].uri,
         "seconds": {node_id: round(node.seconds, 2) for node_id, node in nodes.items()},
     }
+    if plan.action == "score" and drift.verdict not in (Verdict.BLOCK.word, Verdict.COLD_START.word):
+        score = _read_prequential(nodes)
+        said = {"word": "scored", "reasons": ("Validated and scored; nothing was trained.",)}
+        return Outcome.model_validate({**common, **said, "prequential": score, "replay_uri": _replay_uri(nodes, plan)})
     if "Trainer" not in nodes:
         sentences = tuple(f.sentence for f in drift.findings if f.verdict == drift.verdict)
         word = "blocked" if drift.verdict == Verdict.BLOCK.word else "cold_start"
@@ -82,7 +93,7 @@ def read_outcome(config: Config, plan: RunPlan, *, first_version: int | None) ->
             "word": "rejected" if push is None else "pushed",
             "reasons": (*(gate.reasons or _why_blessed(gate, HEADLINE_METRIC[config.label.task])), *notes),
             "gate": gate,
-            "replay_uri": nodes["ReplayGen"].outputs["buffer"].uri if "ReplayGen" in nodes else plan.replay_uri,
+            "replay_uri": _replay_uri(nodes, plan),
             "prequential": _read_prequential(nodes),
             "push": push,
             "model": _read_model(nodes, plan),
@@ -125,6 +136,10 @@ def _read_prequential(nodes: dict[str, NodeRun]) -> PrequentialScore | None:
         return None
     folder = Path(nodes["Prequential"].outputs["score"].uri)
     return PrequentialScore.model_validate_json((folder / PREQUENTIAL_FILE).read_text(encoding="utf-8"))
+
+
+def _replay_uri(nodes: dict[str, NodeRun], plan: RunPlan) -> str | None:
+    return nodes["ReplayGen"].outputs["buffer"].uri if "ReplayGen" in nodes else plan.replay_uri
 
 
 def _read_push(pusher: NodeRun) -> Push | None:

@@ -2,10 +2,10 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from apache_beam.options.pipeline_options import StandardOptions
 from tfx.dsl.compiler import compiler, constants
@@ -23,22 +23,10 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from core.errors import LeaseLostError, NodeError, PipelineError, StoppedError, UnavailableError
 from core.transience import why_transient
 from pipeline.config import RunnerName
+from pipeline.cycle import NodeObserver
 
 # Below the folder of a node: what its executors write beside their outputs.
 _SYSTEM_FOLDERS = (".system/executor_execution", ".system/stateful_working_dir")
-
-
-class NodeObserver(Protocol):
-    """Who is told of every node, and may stop the DAG by raising."""
-
-    def node_started(self, node_id: str) -> None:
-        """Called before a node's executor runs; importers have none."""
-
-    def node_finished(self, node_id: str) -> None:
-        """Called when ML Metadata has a node's outputs."""
-
-    def fenced(self) -> AbstractContextManager[None]:
-        """Return what a node's outputs are published in; raises there if this worker may not write any more."""
 
 
 def compile_pipeline(pipeline: Pipeline, run_id: str) -> Any:

@@ -81,8 +81,8 @@ def run_fn(fn_args: Any) -> None:
     serving_folder = Path(fn_args.serving_model_dir)
     training_folder = serving_folder.parent / TRAINING_FOLDER
     write_training_folder(training_folder, inputs.model, record, inputs.analysis, trained.fisher)
+    # The checkpoints stay until the run is over: a kill between here and the publication of the model would lose it.
     write_serving_folder(serving_folder, inputs.model, inputs.graph)
-    checkpoints.clear()
 
 
 def _read_inputs(fn_args: Any, request: TrainerRequest) -> _Inputs:

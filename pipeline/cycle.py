@@ -1,0 +1,369 @@
+"""One attempt at one run: its DAG, and the steps by which its outcome enters the ledger and serving.
+
+Every step may be repeated, so an attempt that is killed anywhere is finished by the next one. Not in here: which run
+is due, and what a failure leads to.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from core.clock import Clock, SystemClock
+from core.digests import digest_of_file, digest_of_json
+from core.errors import StoppedError
+from ledger.ledger import Ledger
+from pipeline.config import Config, RunnerName
+from pipeline.decision import Decision, Push, write_decision
+from pipeline.plan import RunPlan
+from pipeline.promotion import moves_backwards
+from pipeline.record import Outcome, read_outcome
+from pipeline.sources import digest_of_code
+from schemas.ledger_records import ModelRecord, RunOutcome, SpanOutcome, SpanState
+from schemas.model_layout import SERVING_FOLDER
+from schemas.spans import SpanRef
+from schemas.training import ModelShape
+from serving.version_store import reconcile
+
+# What a cycle passes through, in order, before its last state.
+STAGES: tuple[SpanState, ...] = ("arrived", "validated", "trained", "evaluated")
+# The nodes behind DriftGate's condition: when one starts, the span's data has passed.
+_GUARDED = frozenset({"Prequential", "ReplayGen", "WindowExampleGen", "AnalysisExampleGen", "Transform", "Trainer"})
+_STAGE_REACHED: dict[str, SpanState] = {"Trainer": "trained", "Gate": "evaluated"}
+# Outcomes after which the span is not done yet: a second run follows.
+_PASSING_OUTCOMES = frozenset({"cold_start", "champion_moved"})
+
+
+class NodeObserver(Protocol):
+    """Who is told of every node of a DAG, and may stop it by raising."""
+
+    def node_started(self, node_id: str) -> None:
+        """Called before a node's executor runs; importers have none."""
+
+    def node_finished(self, node_id: str) -> None:
+        """Called when a node's outputs are recorded."""
+
+    def fenced(self) -> AbstractContextManager[None]:
+        """Return what a node's outputs are published in; raises there if this worker may not write any more."""
+
+
+class Dag(Protocol):
+    """What runs a plan. TFX does; a test may have something quicker."""
+
+    code_digest: str
+
+    def run(self, plan: RunPlan, observer: NodeObserver) -> None:
+        """Run what is not finished of the plan's DAG."""
+
+    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
+        """Return what the DAG of `plan` did, and that of `trained` where it only judged that one's candidate."""
+
+
+class TfxDag:
+    """The TFX DAG of `pipeline.graph` on one of TFX's runners.
+
+    Attributes:
+        runner: `local` or `beam`.
+    """
+
+    def __init__(self, config: Config, runner: RunnerName) -> None:
+        self.runner = runner
+        self.code_digest = digest_of_code()
+        self._config = config
+
+    def run(self, plan: RunPlan, observer: NodeObserver) -> None:
+        """Run what is not finished of the plan's DAG."""
+        # TensorFlow and TFX take seconds to import, and a plan may have said that there is nothing to do.
+        from pipeline.graph import build_pipeline
+        from pipeline.runners import run_pipeline
+
+        graph = build_pipeline(self._config, plan, code_digest=self.code_digest)
+        run_pipeline(graph, plan.run_id, span=plan.span.span, runner=self.runner, observer=observer)
+
+    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
+        """Read what the DAG did from ML Metadata and its artifacts."""
+        return read_outcome(self._config, plan, first_version=first_version, trained=trained)
+
+
+def _ignore(_: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told what, while it happens.
+
+    Attributes:
+        plan: Given each plan before its DAG runs.
+        node: Given a node's id when the node starts.
+        step: Given the name of each step of the record before it is made; a drill kills there.
+        stop: Set it, and the cycle stops before its next node.
+    """
+
+    plan: Callable[[RunPlan], None] = _ignore
+    node: Callable[[str], None] = _ignore
+    step: Callable[[str], None] = _ignore
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Cycle:
+    """Runs and records the plans of one pipeline.
+
+    Args:
+        config: The pipeline's config.
+        ledger: Its ledger, with the lease taken.
+        dag: What runs a plan.
+        listeners: Who is told.
+        clock: Where the time comes from.
+    """
+
+    def __init__(
+        self, config: Config, ledger: Ledger, dag: Dag, listeners: Listeners, clock: Clock | None = None
+    ) -> None:
+        self.config = config
+        self.dag = dag
+        self.listeners = listeners
+        self.clock = clock or SystemClock()
+        self._ledger = ledger
+
+    def run(self, plan: RunPlan, *, is_resumed: bool = False) -> Decision:
+        """Run the plan's DAG and record its outcome.
+
+        Raises:
+            PipelineError: a node failed; the run stays open.
+        """
+        begun = self.clock.monotonic()
+        started_at = self.clock.now()
+        self.listeners.plan(plan)
+        self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
+        self.listeners.step("outcome")
+        outcome = self.dag.outcome(plan, first_version=self._first_version(), trained=self._trained(plan))
+        seconds = max(self.clock.monotonic() - begun, sum(outcome.seconds.values()))
+        word, push, notes = self._publish(plan, outcome)
+        if is_resumed:
+            notes = (*notes, "An earlier attempt had stopped; this one went on at the node where it did.")
+        decision = self._decision(plan, started_at, word, outcome, push)
+        decision = decision.model_copy(
+            update={
+                "reasons": (*plan.why, *outcome.reasons, *notes),
+                "seconds": {**outcome.seconds, "total": round(seconds, 2)},
+            }
+        )
+        self._record(plan, outcome, decision, notes)
+        return decision
+
+    def failed(self, plan: RunPlan, outcome: RunOutcome, text: str) -> None:
+        """Record that a run is given up, for now or for good."""
+        decision = Decision(
+            pipeline=self.config.name,
+            run_id=plan.run_id,
+            runner=self._runner_name,
+            started_at=self.clock.now(),
+            outcome=outcome,
+            reasons=plan.why,
+            plan=plan,
+            seconds={"total": 0.0},
+            digests=self._digests(plan),
+            error=text,
+        )
+        path = write_decision(self.config.runs_path, decision)
+        self._ledger.finish_run(plan.run_id, outcome, error=text, decision_path=str(path))
+
+    @property
+    def _runner_name(self) -> str:
+        return str(getattr(self.dag, "runner", self.config.runner))
+
+    def _first_version(self) -> int | None:
+        models = self._ledger.models()
+        return models[0].version if models else None
+
+    def _trained(self, plan: RunPlan) -> RunPlan | None:
+        """Return the plan that trained the candidate of a run that only judges it."""
+        if plan.candidate_run_id is None:
+            return None
+        return RunPlan.model_validate_json(self._ledger.run(plan.candidate_run_id).plan)
+
+    def _publish(self, plan: RunPlan, outcome: Outcome) -> tuple[RunOutcome, Push | None, tuple[str, ...]]:
+        """Make a blessed candidate the champion and let serving see it.
+
+        Returns:
+            The run's outcome, what became of the candidate, and sentences on what went another way than the gate says.
+        """
+        if outcome.push is None:
+            return outcome.word, None, ()
+        model = self._model_record(plan, outcome)
+        champion = self._ledger.champion()
+        is_ours_already = champion is not None and champion.version == model.version
+        expected = plan.champion.version if plan.champion else None
+        if not is_ours_already:
+            if (champion.version if champion else None) != expected:
+                return "champion_moved", outcome.push, ("The champion moved while this candidate was judged.",)
+            if (reason := moves_backwards(model, champion)) is not None:
+                return "rejected", None, (reason,)
+        self.listeners.step("record_model")
+        self._ledger.record_model(model)
+        self.listeners.step("promote")
+        if not self._ledger.promote(expected, model.version, run_id=plan.run_id, reason=outcome.reasons[0]):
+            return "champion_moved", outcome.push, ("The champion moved while this candidate was judged.",)
+        self.listeners.step("expose")
+        self.reconcile_serving()
+        return "pushed", outcome.push.model_copy(update={"is_champion": True}), ()
+
+    def reconcile_serving(self) -> None:
+        """Make the served folder show the ledger's champion as its highest version, whatever happened to it."""
+        with self._ledger.fenced():
+            champion = self._ledger.champion()
+            if champion is not None:
+                reconcile(self.config.serving_path, champion.version, Path(champion.model_uri) / SERVING_FOLDER)
+
+    def _record(self, plan: RunPlan, outcome: Outcome, decision: Decision, notes: tuple[str, ...]) -> None:
+        self.listeners.step("decide")
+        path = write_decision(self.config.runs_path, decision)
+        # A shadow model is trained for a span that has its own outcome already.
+        if decision.outcome not in _PASSING_OUTCOMES and not plan.is_shadow:
+            self.listeners.step("finish_span")
+            self._finish_span(plan.span, self._span_outcome(plan, outcome, decision, notes))
+        if outcome.gate is not None and not plan.is_shadow:
+            self.listeners.step("finish_history")
+            reason = f"in the window of span {plan.span.span}"
+            self._ledger.finish_history(plan.window[:-1], run_id=plan.run_id, reason=reason)
+        self.listeners.step("finish_run")
+        self._ledger.finish_run(plan.run_id, decision.outcome, decision_path=str(path))
+        shutil.rmtree(self.config.checkpoints_path / plan.checkpoint_name, ignore_errors=True)
+
+    def _finish_span(self, ref: SpanRef, outcome: SpanOutcome) -> None:
+        reached: dict[SpanState, SpanState] = {"pushed": "evaluated", "rejected": "evaluated", "skipped": "validated"}
+        if outcome.state in reached:
+            advance(self._ledger, ref, reached[outcome.state], run_id=str(outcome.run_id))
+        self._ledger.finish_span(ref, outcome)
+
+    def _decision(
+        self, plan: RunPlan, started_at: datetime, word: RunOutcome, outcome: Outcome, push: Push | None
+    ) -> Decision:
+        return Decision(
+            pipeline=self.config.name,
+            run_id=plan.run_id,
+            runner=self._runner_name,
+            started_at=started_at,
+            outcome=word,
+            reasons=(),
+            plan=plan,
+            drift=outcome.drift,
+            gate=outcome.gate,
+            training=outcome.training,
+            prequential=outcome.prequential,
+            push=push,
+            first_model_auc=outcome.first_model_auc,
+            seconds={},
+            digests=self._digests(plan),
+        )
+
+    def _span_outcome(self, plan: RunPlan, outcome: Outcome, decision: Decision, notes: tuple[str, ...]) -> SpanOutcome:
+        reasons = (*notes, *outcome.reasons) if decision.outcome != outcome.word else outcome.reasons
+        return SpanOutcome.model_validate(
+            {
+                "state": "skipped" if decision.outcome == "scored" else decision.outcome,
+                "run_id": plan.run_id,
+                "drift_verdict": outcome.drift.verdict,
+                "candidate_auc": outcome.gate.candidate.get("auc") if outcome.gate else None,
+                "champion_auc": outcome.gate.champion.get("auc") if outcome.gate else None,
+                "pushed_version": decision.push.version if decision.push else None,
+                "seconds": decision.seconds["total"],
+                "statistics_uri": outcome.statistics_uri,
+                "replay_uri": outcome.replay_uri,
+                "prequential": outcome.prequential.metrics if outcome.prequential else None,
+                "reason": reasons[0] if reasons else None,
+            }
+        )
+
+    def _model_record(self, plan: RunPlan, outcome: Outcome) -> ModelRecord:
+        is_cold = (outcome.training or {}).get("initialisation") == "cold"
+        base = None if is_cold else plan.base
+        # What a frozen transform graph was analysed on stays the reference of its line.
+        frozen = plan.base if not plan.analysis_window else None
+        shape = ModelShape(feature_set=self.config.feature_set, model=self.config.training.model)
+        newest = [ref.span for ref in plan.window]
+        return ModelRecord.model_validate(
+            {
+                **(outcome.model or {}),
+                "version": plan.push_version,
+                "run_id": plan.run_id,
+                "span": plan.span.span,
+                "span_version": plan.span.version,
+                "statistics_uri": frozen.statistics_uri if frozen else outcome.window_statistics_uri,
+                "transform_span": frozen.transform_span if frozen else plan.span.span,
+                "model_shape": shape.model_dump_json(),
+                "line_length": 0 if base is None else plan.line_length,
+                "line_start_span": plan.span.span if base is None else _line_start(base),
+                "newest_span": max([*newest, *([] if base is None else [_newest(base)])]),
+                "base_version": base.version if base else None,
+                "pushed_at": self._ledger.run(plan.run_id).started_at,
+            }
+        )
+
+    def _digests(self, plan: RunPlan) -> dict[str, str]:
+        return {
+            "code": self.dag.code_digest,
+            "config": self.config.digest,
+            "schema": digest_of_file(Path(self.config.schema_file)),
+            "data": digest_of_json([ref.model_dump() for ref in plan.window]),
+        }
+
+
+def _line_start(model: ModelRecord) -> int:
+    return model.span if model.line_start_span is None else model.line_start_span
+
+
+def _newest(model: ModelRecord) -> int:
+    return model.span if model.newest_span is None else model.newest_span
+
+
+def advance(ledger: Ledger, ref: SpanRef, to_state: SpanState, *, run_id: str) -> None:
+    """Move a span through all stages that lie before `to_state`, and into it; a span that is further stays.
+
+    A worker that was killed between a node's publication and the ledger's word for it left one out.
+    """
+    state = ledger.span(ref).state
+    if state not in STAGES:
+        return
+    for stage in STAGES[STAGES.index(state) + 1 : STAGES.index(to_state) + 1]:
+        ledger.move_span(ref, stage, run_id=run_id)
+
+
+class _Watch:
+    """Follows a DAG: tells the listeners, keeps the span's state in step, and stops the cycle when asked to."""
+
+    def __init__(self, ledger: Ledger, plan: RunPlan, listeners: Listeners) -> None:
+        self._ledger = ledger
+        self._plan = plan
+        self._listeners = listeners
+
+    def node_started(self, node_id: str) -> None:
+        """Tell who listens; refuse to begin where the worker was asked to stop."""
+        if self._listeners.stop.is_set():
+            raise StoppedError(
+                f"The worker was asked to stop before node {node_id!r} of span {self._plan.span.span}. What is "
+                "finished stays finished: the run goes on there the next time."
+            )
+        if node_id in _GUARDED:
+            self._advance("validated")
+        self._listeners.node(node_id)
+
+    def node_finished(self, node_id: str) -> None:
+        """Count the progress, and move the span on."""
+        self._ledger.node_finished(self._plan.run_id)
+        if node_id in _STAGE_REACHED:
+            self._advance(_STAGE_REACHED[node_id])
+
+    def fenced(self) -> AbstractContextManager[None]:
+        """Return the ledger's fence."""
+        return self._ledger.fenced()
+
+    def _advance(self, to_state: SpanState) -> None:
+        # The span of a shadow model is done; it only lends its examples.
+        if not self._plan.is_shadow:
+            advance(self._ledger, self._plan.span, to_state, run_id=self._plan.run_id)

@@ -1,0 +1,79 @@
+"""Read from the ledger what a plan may rest on: a few rows, however long the history is."""
+
+from collections.abc import Iterable
+
+from core.errors import DataError
+from ledger.ledger import Ledger
+from pipeline.config import Config
+from pipeline.plan import Knowledge
+from schemas.ledger_records import SpanRecord
+from schemas.spans import SpanRef
+from schemas.training import ModelShape
+
+# Prequential scores that are summarised; older ones weigh nothing in a fading average of any useful factor.
+MAX_SCORED_SPANS = 200
+
+
+def read_knowledge(
+    ledger: Ledger, config: Config, *, span: int | None = None, unusable: dict[int, str] | None = None
+) -> Knowledge:
+    """Return what is known about a span and what comes before it.
+
+    Args:
+        ledger: The pipeline's ledger; every span on disk is registered.
+        config: The pipeline's config.
+        span: The span to be planned; None: the one that is next.
+        unusable: Why a span's folder cannot be used, by span.
+    """
+    window = config.window
+    # Without a champion the first window is filled from what waits.
+    waiting = ledger.open_spans(limit=window.cold_spans + len(unusable or {}))
+    if span is None:
+        span = waiting[-1].span if waiting else -1
+    num_recent = max(window.cold_spans, window.shadow_spans if window.shadow_every_spans else 0, window.warm_spans)
+    champion = ledger.champion()
+    line_start = None if champion is None else champion.line_start_span
+    rows = [
+        *waiting,
+        *ledger.versions_of(span),
+        *ledger.newest_spans(before=span, limit=num_recent),
+        *filter(None, (ledger.newest_statistics(before=span), ledger.newest_replay())),
+        *ledger.scored_spans(after=-1 if line_start is None else line_start, before=span, limit=MAX_SCORED_SPANS),
+    ]
+    records = _unique(rows)
+    return Knowledge(
+        spans=_on_disk(config, records),
+        unusable=unusable or {},
+        records=records,
+        champion=champion,
+        shape=ModelShape(feature_set=config.feature_set, model=config.training.model),
+        line_start_span=line_start,
+        last_full_training_span=ledger.last_full_training_span(),
+    )
+
+
+def check_any_span(ledger: Ledger, config: Config, unusable: dict[int, str]) -> None:
+    """Refuse to go on where nothing was ever ingested.
+
+    Raises:
+        DataError: there is no span, usable or not.
+    """
+    if not unusable and not ledger.newest_spans(before=2**31 - 1, limit=1):
+        raise DataError(
+            f"Pipeline {config.name!r} has no spans. Expected some below {str(config.spans_path)!r}. "
+            "Run `perennial ingest` first."
+        )
+
+
+def _unique(rows: Iterable[SpanRecord]) -> tuple[SpanRecord, ...]:
+    by_key = {(row.span, row.version, row.digest): row for row in rows}
+    return tuple(by_key[key] for key in sorted(by_key))
+
+
+def _on_disk(config: Config, records: Iterable[SpanRecord]) -> tuple[SpanRef, ...]:
+    """Return the latest version of each span whose files are still there, oldest span first."""
+    latest: dict[int, SpanRef] = {}
+    for record in records:
+        if record.state != "superseded" and record.ref.folder(config.spans_path).is_dir():
+            latest[record.span] = record.ref
+    return tuple(latest.values())
