@@ -76,13 +76,7 @@ def expose(base: Path, version: int) -> None:
         UnavailableError: the folder went away.
     """
     with _named_failures(base, f"Version {version} could not be made visible in {str(base)!r}"), path_locked(base):
-        folder = locate(base, version)
-        if folder is None or not _is_loadable(folder):
-            raise ServingError(
-                f"Version {version} is not whole in {str(base)!r}. Expected a folder with {_SAVED_MODEL_FILE} among "
-                f"the visible versions {versions(base)} and the hidden ones {hidden_versions(base)}. Run "
-                f"`perennial model promote {version}`, which restores it from its Model artifact."
-            )
+        folder = _check_loadable(base, version)
         if folder != base / str(version):
             os.rename(folder, base / str(version))
         for higher in versions(base):
@@ -92,13 +86,39 @@ def expose(base: Path, version: int) -> None:
         sync_path(base)
 
 
+def restore(base: Path, version: int, restore_from: Path) -> bool:
+    """Bring back what is missing or damaged of a version, without changing what servers see of the others.
+
+    Args:
+        base: The base path.
+        version: A version that was pushed; it comes back hidden where nothing is left of it.
+        restore_from: `Format-Serving` of its Model artifact.
+
+    Returns:
+        Whether anything was missing.
+
+    Raises:
+        ServingError: neither the version nor the artifact is whole, or the folder cannot be changed.
+        UnavailableError: the disk is full, or the folder went away.
+    """
+    folder = locate(base, version)
+    if folder is None:
+        stage(restore_from, base, version)
+        return True
+    if not _is_loadable(restore_from):
+        _check_loadable(base, version)
+        return False
+    with _named_failures(base, f"Version {version} could not be restored in {str(base)!r}"):
+        return _mend(folder, restore_from, base)
+
+
 def reconcile(base: Path, champion_version: int, restore_from: Path) -> bool:
-    """Make the folder what the ledger says, whatever happened to it, and expose the champion.
+    """Make the folder what the ledger says, whatever happened to it: the champion whole, and the highest visible one.
 
     Args:
         base: The base path; where it is missing it appears with the champion in it.
         champion_version: The champion.
-        restore_from: `Format-Serving` of its Model artifact, from which missing and damaged files come back.
+        restore_from: `Format-Serving` of its Model artifact.
 
     Returns:
         Whether files had to be restored.
@@ -107,8 +127,13 @@ def reconcile(base: Path, champion_version: int, restore_from: Path) -> bool:
         ServingError: the champion is neither whole in the folder nor in the artifact, or the folder cannot be changed.
         UnavailableError: the disk is full, or the folder went away.
     """
-    with _named_failures(base, f"Version {champion_version} could not be restored in {str(base)!r}"):
-        is_restored = _is_loadable(restore_from) and _restore(base, champion_version, restore_from)
+    if not base.exists() and _is_loadable(restore_from):
+        # A server unloads its model when the base path is empty, but not while it is missing.
+        with _named_failures(base, f"Version {champion_version} could not be restored in {str(base)!r}"):
+            with folder_written_atomically(base) as temporary:
+                shutil.copytree(restore_from, temporary / str(champion_version))
+        return True
+    is_restored = restore(base, champion_version, restore_from)
     expose(base, champion_version)
     return is_restored
 
@@ -162,6 +187,17 @@ def _is_loadable(folder: Path) -> bool:
     return (folder / _SAVED_MODEL_FILE).is_file()
 
 
+def _check_loadable(base: Path, version: int) -> Path:
+    folder = locate(base, version)
+    if folder is None or not _is_loadable(folder):
+        raise ServingError(
+            f"Version {version} is not whole in {str(base)!r}. Expected a folder with {_SAVED_MODEL_FILE} among the "
+            f"visible versions {versions(base)} and the hidden ones {hidden_versions(base)}. Run `perennial model "
+            f"promote {version}`, which restores it from its Model artifact if that is there."
+        )
+    return folder
+
+
 def _check_stageable(serving_folder: Path, version: int) -> None:
     if version < 1:
         raise ServingError(
@@ -187,18 +223,8 @@ def _differing_files(source: Path, target: Path) -> list[Path]:
     return sorted(differing, key=lambda name: name.name == _SAVED_MODEL_FILE)
 
 
-def _restore(base: Path, version: int, source: Path) -> bool:
-    """Bring back what is missing of a version, and tell whether anything was."""
-    folder = locate(base, version)
-    if not base.exists():
-        # A server unloads its model when the base path is empty, but not while it is missing.
-        with folder_written_atomically(base) as temporary:
-            shutil.copytree(source, temporary / str(version))
-        return True
-    if folder is None:
-        stage(source, base, version)
-        return True
-    # In place and file by file: the version never disappears, and what a server has loaded it keeps.
+def _mend(folder: Path, source: Path, base: Path) -> bool:
+    """Replace what differs in place and file by file: the version never disappears, and a server keeps what it has."""
     differing = _differing_files(source, folder)
     for name in differing:
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=base) as temporary:

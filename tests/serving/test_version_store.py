@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ServingError, UnavailableError
-from serving.version_store import expose, hidden_versions, locate, reconcile, remove, stage, versions
+from serving.version_store import expose, hidden_versions, locate, reconcile, remove, restore, stage, versions
 
 FILES = {
     "saved_model.pb": b"graph",
@@ -218,6 +218,13 @@ def test_a_champion_that_vanished_comes_back_whole(
     assert not list(base.parent.rglob(".tmp-*"))
 
 
+def test_restoring_changes_nothing_of_what_servers_see(model: Path, push: Push, base: Path) -> None:
+    push(1)
+    assert restore(base, 2, model)
+    assert not restore(base, 2, model)
+    assert (versions(base), hidden_versions(base)) == ([1], [2])
+
+
 def test_a_truncated_file_of_the_champion_is_replaced(model: Path, push: Push, base: Path) -> None:
     push(1)
     os.truncate(base / "1" / "variables" / "variables.data-00000", 10)
@@ -244,8 +251,11 @@ def test_a_missing_base_path_appears_with_the_champion_in_it(
 def test_a_champion_without_its_artifact_serves_on(model: Path, push: Push, base: Path, tmp_path: Path) -> None:
     push(1)
     assert not reconcile(base, 1, tmp_path / "collected")
-    shutil.rmtree(base / "1")
+    (base / "1" / "saved_model.pb").unlink()
     with pytest.raises(ServingError, match="Version 1 is not whole"):
+        reconcile(base, 1, tmp_path / "collected")
+    shutil.rmtree(base / "1")
+    with pytest.raises(ServingError, match=r"received a folder without saved_model\.pb"):
         reconcile(base, 1, tmp_path / "collected")
 
 
