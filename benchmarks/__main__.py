@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
 from benchmarks.vanilla import vanilla_pipeline
 from cli.quiet import quiet_libraries
 from ingest.ingestion import ingest
@@ -15,7 +17,7 @@ from ingest.manifests import read_manifest
 from ledger.ledger import Ledger
 from pipeline.config import load_config
 from pipeline.controller import Controller
-from pipeline.runners import run_pipeline
+from pipeline.runners import compile_pipeline
 from schemas.loader import load_schema
 from schemas.spans import span_folder
 
@@ -34,9 +36,7 @@ def main() -> None:
         spans = range(FIRST_SPAN, FIRST_SPAN + 2 + NUM_PAIRS)
         ingest(config.ingest_options, config.spans_path, schema=schema, spans=spans)
         with Ledger.open(config.ledger_url, config.name) as ledger:
-            controller = Controller(
-                config, ledger, runner="local", on_plan=lambda plan: None, on_node=lambda node: None
-            )
+            controller = Controller(config, ledger)
 
             def ours(span: int) -> None:
                 controller.run_span(span)
@@ -45,7 +45,7 @@ def main() -> None:
                 place = root / f"vanilla-{span}"
                 place.mkdir()
                 pipeline = vanilla_pipeline(config, span_folder(config.spans_path, span, 1), place)
-                run_pipeline(pipeline, f"vanilla-{span}", span=span, runner="local", on_node=lambda node: None)
+                LocalDagRunner().run_with_ir(compile_pipeline(pipeline, f"vanilla-{span}"))
 
             # The first cycle of each pays for lazy imports; it makes the champion and is not counted.
             ours(spans[0])

@@ -1,6 +1,7 @@
 """`perennial run`: the cycles of one or several spans."""
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ def run(
 ) -> None:
     r"""Plan the cycle, run its TFX DAG, and record what it did and why. A span that is done is left alone.
 
-    Ends with exit code 0 for every verdict (pushed, rejected, blocked); only failures have other codes.
+    A run that was killed is finished first, from the node it died in. Ends with exit code 0 for every verdict (pushed,
+    rejected, blocked); only failures have other codes, and 75 says that the same command may work later.
 
     \b
     Example:
@@ -53,6 +55,8 @@ def run(
     from ledger.ledger import Ledger
     from pipeline.config import load_config
     from pipeline.controller import Controller
+    from pipeline.cycle import Listeners, TfxDag
+    from pipeline.leadership import leading
     from pipeline.plan import Skip
     from pipeline.summary import write_pipeline_summary
 
@@ -61,10 +65,14 @@ def run(
     config = load_config(config_path, overrides)
     quiet_libraries()
     progress = _Progress(make_console(stderr=True))
-    with Ledger.open(config.ledger_url, config.name) as ledger:
-        controller = Controller(
-            config, ledger, runner=runner or config.runner, on_plan=progress.on_plan, on_node=progress.on_node
-        )
+    listeners = Listeners(plan=progress.on_plan, node=progress.on_node)
+    # A second signal ends the process at once; the run goes on where it stopped either way.
+    signal.signal(signal.SIGTERM, lambda *_: (listeners.stop.set(), signal.signal(signal.SIGTERM, signal.SIG_DFL)))
+    with (
+        Ledger.open(config.ledger_url, config.name) as ledger,
+        leading(ledger, config.worker.lease_ttl_seconds, stop=listeners.stop),
+    ):
+        controller = Controller(config, ledger, dag=TfxDag(config, runner or config.runner), listeners=listeners)
         results = []
         for result in _results(controller, span, span_range):
             progress.on_result(result)

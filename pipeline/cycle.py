@@ -20,7 +20,7 @@ from ledger.ledger import Ledger
 from pipeline.config import Config, RunnerName
 from pipeline.decision import Decision, Push, write_decision
 from pipeline.plan import RunPlan
-from pipeline.promotion import moves_backwards
+from pipeline.promotion import moves_backwards, newest_span
 from pipeline.record import Outcome, read_outcome
 from pipeline.sources import digest_of_code
 from schemas.ledger_records import ModelRecord, RunOutcome, SpanOutcome, SpanState
@@ -299,7 +299,7 @@ class Cycle:
                 "model_shape": shape.model_dump_json(),
                 "line_length": 0 if base is None else plan.line_length,
                 "line_start_span": plan.span.span if base is None else _line_start(base),
-                "newest_span": max([*newest, *([] if base is None else [_newest(base)])]),
+                "newest_span": max([*newest, *([] if base is None else [newest_span(base)])]),
                 "base_version": base.version if base else None,
                 "pushed_at": self._ledger.run(plan.run_id).started_at,
             }
@@ -316,10 +316,6 @@ class Cycle:
 
 def _line_start(model: ModelRecord) -> int:
     return model.span if model.line_start_span is None else model.line_start_span
-
-
-def _newest(model: ModelRecord) -> int:
-    return model.span if model.newest_span is None else model.newest_span
 
 
 def advance(ledger: Ledger, ref: SpanRef, to_state: SpanState, *, run_id: str) -> None:

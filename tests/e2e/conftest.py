@@ -23,6 +23,7 @@ from lineage.records import ModelLineage
 from lineage.store import opened_store
 from pipeline.config import Config
 from pipeline.controller import Controller
+from pipeline.cycle import Listeners
 from pipeline.decision import Decision
 from pipeline.plan import Skip
 from schemas.ingestion import IngestOptions
@@ -80,10 +81,7 @@ class SmallPipeline:
         """Run a span's cycle, with some of the config's keys replaced; remember which nodes started."""
         self.nodes.clear()
         config = Config.model_validate({**self.config.model_dump(), **changes})
-        controller = Controller(
-            config, self.ledger, runner=config.runner, on_plan=lambda plan: None, on_node=self.nodes.append
-        )
-        return controller.run_span(span)
+        return Controller(config, self.ledger, listeners=Listeners(node=self.nodes.append)).run_span(span)
 
     def state(self, span: int) -> str | None:
         """Return what the ledger says about a span, or None if it has never seen it."""
