@@ -129,9 +129,9 @@ def reconcile(base: Path, champion_version: int, restore_from: Path) -> bool:
     """
     if not base.exists() and _is_loadable(restore_from):
         # A server unloads its model when the base path is empty, but not while it is missing.
-        with _named_failures(base, f"Version {champion_version} could not be restored in {str(base)!r}"):
-            with folder_written_atomically(base) as temporary:
-                shutil.copytree(restore_from, temporary / str(champion_version))
+        failing = f"Version {champion_version} could not be restored in {str(base)!r}"
+        with _named_failures(base, failing), folder_written_atomically(base) as temporary:
+            shutil.copytree(restore_from, temporary / str(champion_version))
         return True
     is_restored = restore(base, champion_version, restore_from)
     expose(base, champion_version)
