@@ -3,7 +3,7 @@
 In here: the options alone. What they mean is computed in `pipeline.triggers`, `pipeline.repair`, `pipeline.registry`.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,7 @@ Repair = Literal["ignore", "replay", "rerun", "cold_start"]
 
 
 class CronTrigger(Record):
-    """Fires when a cron expression says so, in its own time zone.
+    """Fires when a cron expression says so, in its own time zone, for all spans that wait at that time.
 
     Attributes:
         expression: Five fields, as `man 5 crontab` has them.
@@ -37,13 +37,17 @@ class CronTrigger(Record):
             raise ValueError(
                 f"expected a time zone such as 'Europe/Berlin' in timezone; received {self.timezone!r}"
             ) from error
+        if len(self.expression.split()) != 5:
+            raise ValueError(_cron_rule(self.expression, "wrong number of fields"))
         try:
-            CronSim(self.expression, datetime.now(zone))
-        except CronSimError as error:
-            raise ValueError(
-                f"expected five cron fields such as '0 3 * * 1' in expression; received {self.expression!r} ({error})"
-            ) from error
+            next(CronSim(self.expression, datetime.now(UTC).astimezone(zone)))
+        except (CronSimError, StopIteration) as error:
+            raise ValueError(_cron_rule(self.expression, str(error) or "it never fires")) from error
         return self
+
+
+def _cron_rule(expression: str, why: str) -> str:
+    return f"expected five cron fields such as '0 3 * * 1' in expression; received {expression!r} ({why})"
 
 
 class NewSpanTrigger(Record):
@@ -63,22 +67,29 @@ class LabelsTrigger(Record):
 
 
 class DriftTrigger(Record):
-    """Fires when the newest finished span's drift verdict is `severity` or worse."""
+    """Fires, for what waits, while the newest finished span's drift verdict is `severity` or worse."""
 
     kind: Literal["drift"]
     severity: Literal["warn", "cold_start", "block"] = "cold_start"
 
 
 class DecayTrigger(Record):
-    """Fires when the prequential headline metric fell by `max_decay` (relative) in `num_spans` spans running."""
+    """Fires, for what waits, while the champion's prequential headline metric has decayed.
+
+    Attributes:
+        max_decay: Greatest fall below the best mean before it, as a share of that mean.
+        num_spans: Newest spans that must, each, have fallen further.
+        window_spans: Spans in the mean.
+    """
 
     kind: Literal["decay"]
     max_decay: float = Field(default=0.05, gt=0)
     num_spans: int = Field(default=2, ge=1)
+    window_spans: int = Field(default=4, ge=1)
 
 
 class ManualTrigger(Record):
-    """Fires when a person asks with `perennial trigger`."""
+    """Fires when a person asks with `perennial trigger`, before all other policies."""
 
     kind: Literal["manual"]
 
@@ -94,11 +105,11 @@ class Policy(Record):
 
     Attributes:
         name: Shown in the ledger and in `status`.
-        select: Which of the waiting spans: the `next` one in order, the `latest` (those before it are skipped, with the
-            reason), or the newest span that is `done` already, for retraining.
+        select: Which of the spans that the trigger fires for: the `next` one in order; the `latest` (those before it
+            are skipped, with the reason); or the newest span that is `done` already, for retraining.
         initialisation: How the Trainer starts; None: as `training.initialisation` says.
         action: `train` runs a cycle, `score` validates and scores without training, `shadow` retrains in full beside
-            the champion.
+            the champion, once for a span.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
@@ -116,38 +127,61 @@ class Policy(Record):
             )
         return self
 
+    @model_validator(mode="after")
+    def _initialisation_has_a_meaning(self) -> "Policy":
+        if self.action != "train" and self.initialisation is not None:
+            raise ValueError(
+                "expected initialisation with action: train alone, since a score trains nothing and a shadow model "
+                f"starts cold; received initialisation={self.initialisation!r} with action={self.action!r}"
+            )
+        return self
+
 
 class AdaptiveOptions(Record):
     """Train less while nothing changes: after `stable_spans` spans without a finding, only score, `max_skips` times.
 
+    A person's request is followed as it is, and without a champion everything is trained on.
+
     Attributes:
-        stable_spans: Newest finished spans that must have drift verdict `pass` and no decay; None: always train.
+        stable_spans: Newest finished spans that must have drift verdict `pass`; None: always train.
         max_skips: Spans in a row that may go untrained.
+        max_decay: Greatest fall of the prequential headline metric in the newest one, as in a decay trigger.
     """
 
     stable_spans: int | None = Field(default=None, ge=1)
     max_skips: int = Field(default=3, ge=1)
+    max_decay: float = Field(default=0.05, gt=0)
 
 
 class TriggerOptions(Record):
     """When the daemon runs what.
 
     Attributes:
-        policies: Looked at in order; the first that fires runs. Names are unique.
-        min_interval_seconds: From the end of one cycle to the start of the next.
-        catch_up: What to do with spans that came while nobody looked: run `all`, only the `latest`, or `none`.
-        overlap: A trigger that fires while a cycle runs waits (`queue`), is dropped (`skip`), or takes its place
-            (`replace`: the running cycle is stopped at the next node and given up).
+        policies: Looked at in order; the first that fires runs. Names are unique, and one at most is manual.
+        min_interval_seconds: From the end of one cycle to the start of the next. A person's request does not wait.
+        catch_up: What to do with spans that came while no daemon ran: run `all` or only the `latest`, or skip them,
+            with the reason (`none`). A cron policy whose time came meanwhile fires once, for all that waits then;
+            with `none` it waits for its next time.
+        overlap: What a trigger that fires while a cycle runs does. `queue`: it waits. `skip`: it is dropped; spans that
+            came for it are skipped, with the reason, and a cron policy waits for its next time. `replace`: if its
+            span is newer, it takes the cycle's place, which is stopped at the next node, and whose span is skipped.
+            A person's request always waits.
         adaptive: Train less on stable data.
-        daily_compute_seconds: Wall seconds of cycles a day, in UTC; then spans wait for the next. None: no bound.
+        daily_compute_seconds: Wall seconds of cycles a day, in UTC; then spans wait for the next. None: no bound. A
+            person's request does not wait, and a cycle that runs is not stopped.
         expected_every_seconds: A span is overdue when so long has passed since the last one came; None: never.
-        missing_grace_seconds: How long a gap in the span numbers is waited for before the later ones go on.
-        poll_seconds: How often to look where nothing tells of new files.
+        missing_grace_seconds: How long a gap in the span numbers holds the later ones back, from the arrival of the
+            first of them. Then it is reported, and they go on.
+        poll_seconds: How often to look where nothing tells of new files. A daemon that was away no longer has nothing
+            to catch up with.
     """
 
-    policies: tuple[Policy, ...] = (
-        Policy(name="manual", trigger=ManualTrigger(kind="manual")),
-        Policy(name="new-span", trigger=NewSpanTrigger(kind="new_span")),
+    policies: tuple[Policy, ...] = Field(
+        default=(
+            Policy(name="manual", trigger=ManualTrigger(kind="manual")),
+            Policy(name="new-span", trigger=NewSpanTrigger(kind="new_span")),
+        ),
+        min_length=1,
     )
     min_interval_seconds: float = Field(default=300.0, ge=0)
     catch_up: Literal["all", "latest", "none"] = "all"
@@ -155,7 +189,7 @@ class TriggerOptions(Record):
     adaptive: AdaptiveOptions = AdaptiveOptions()
     daily_compute_seconds: float | None = Field(default=None, gt=0)
     expected_every_seconds: float | None = Field(default=None, gt=0)
-    missing_grace_seconds: float = Field(default=timedelta(hours=1).total_seconds(), ge=0)
+    missing_grace_seconds: float = Field(default=3600.0, ge=0)
     poll_seconds: float = Field(default=30.0, gt=0)
 
     @field_validator("policies")
@@ -164,6 +198,11 @@ class TriggerOptions(Record):
         names = [policy.name for policy in policies]
         if len(set(names)) != len(names):
             raise ValueError(f"expected policies with names of their own; received {names}")
+        manual = [policy.name for policy in policies if policy.trigger.kind == "manual"]
+        if len(manual) > 1:
+            raise ValueError(
+                f"expected one policy at most with trigger manual, since a request names none; received {manual}"
+            )
         return policies
 
 
