@@ -26,8 +26,8 @@ class Outcome(Record):
     """How a run ended, and the facts that the decision record and the ledger keep.
 
     Attributes:
-        word: `pushed`, `rejected`, `blocked`, `scored` (not trained on), or `cold_start` (a warm plan met drift that asks
-            for a cold one).
+        word: `pushed`, `rejected`, `blocked`, `scored` (not trained on), or `cold_start` (a warm plan met drift that
+            asks for a cold one).
         model: Uris and digests of the candidate, in the names of `ModelRecord`.
         window_statistics_uri: Statistics of what a new transform graph was analysed on.
         replay_uri: The replay buffer, this span's examples offered.

@@ -12,13 +12,8 @@ from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
-from tfx.orchestration.portable import (
-    context_lib,
-    execution_publish_utils,
-    launcher,
-    runtime_parameter_utils,
-)
-from tfx.orchestration.portable.mlmd import execution_lib
+from tfx.orchestration.portable import execution_publish_utils, launcher, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 
 from core.errors import LeaseLostError, NodeError, PipelineError, StoppedError, UnavailableError
 from core.transience import why_transient

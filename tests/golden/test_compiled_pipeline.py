@@ -10,7 +10,7 @@ from pipeline.config import load_config
 from pipeline.graph import build_pipeline
 from pipeline.plan import RunPlan
 from pipeline.runners import compile_pipeline
-from schemas.ledger_records import ChampionRecord
+from schemas.ledger_records import ChampionRecord, ModelRecord
 from schemas.scores import PrequentialScore
 from schemas.spans import SpanRef
 
@@ -39,18 +39,21 @@ CHAMPION = ChampionRecord.model_validate(
 )
 
 
-@pytest.fixture(scope="module", params=["cold", "warm", "refresh"])
+@pytest.fixture(scope="module", params=["cold", "warm", "refresh", "score", "judgement"])
 def compiled(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """TFX's representation of conf/flights.yaml, as JSON: a first run, a warm start, and one with a refreshed graph."""
+    """TFX's representation of conf/flights.yaml, as JSON, in every shape that a plan can ask for."""
     is_cold, is_refresh = request.param == "cold", request.param == "refresh"
     plan = RunPlan(
         run_id=f"{request.param}-run",
         trigger="manual",
+        action="score" if request.param == "score" else "train",
         span=REFS[1] if is_cold else REFS[2],
         window=REFS[:2] if is_cold else REFS[2:],
         initialisation="cold" if is_cold else "warm",
         champion=None if is_cold else CHAMPION,
-        base_model_uri=None if is_cold else CHAMPION.model_uri,
+        base=None if is_cold else ModelRecord.model_validate(CHAMPION.model_dump(exclude={"moved_at"})),
+        candidate_uri="/models/9" if request.param == "judgement" else None,
+        candidate_run_id="warm-run" if request.param == "judgement" else None,
         line_length=0 if is_cold else 1,
         transform_graph_uri=None if is_cold or is_refresh else CHAMPION.transform_graph_uri,
         analysis_window=REFS[:2] if is_cold else REFS if is_refresh else (),
