@@ -1,8 +1,10 @@
-"""Counts and checks the records of a TFRecord file without TensorFlow, in bounded memory. Nothing is decoded."""
+"""Reads the records of a TFRecord file without TensorFlow, in bounded memory, and checks them. Nothing is decoded."""
 
 import gzip
+import hashlib
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,6 +22,8 @@ _PIECE_BYTES = 1 << 20
 # flights' spans expand 13-fold; deflate's ceiling is 1032-fold (zlib's technical notes).
 MAX_EXPANSION = 200
 MAX_HARMLESS_BYTES = 1 << 30
+# Enough that two records of one span never share a digest by chance.
+RECORD_DIGEST_BYTES = 16
 
 
 def count_records(path: Path, *, harmless_bytes: int = MAX_HARMLESS_BYTES) -> int:
@@ -34,11 +38,28 @@ def count_records(path: Path, *, harmless_bytes: int = MAX_HARMLESS_BYTES) -> in
     Raises:
         DataError: the file is truncated, damaged, no TFRecord, or expands beyond all reason.
     """
+    return sum(1 for _ in _records(path, harmless_bytes, are_digested=False))
+
+
+def record_digests(path: Path, *, harmless_bytes: int = MAX_HARMLESS_BYTES) -> Iterator[bytes]:
+    """Yield a digest of each record of a TFRecord file, in order; the file is checked as `count_records` does.
+
+    Args:
+        path: File to read.
+        harmless_bytes: How much it may hold, however well it is compressed.
+
+    Raises:
+        DataError: as `count_records`.
+    """
+    return _records(path, harmless_bytes, are_digested=True)
+
+
+def _records(path: Path, harmless_bytes: int, *, are_digested: bool) -> Iterator[bytes]:
     limit = max(MAX_EXPANSION * path.stat().st_size, harmless_bytes)
     try:
         with path.open("rb") as raw:
             stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
-            return _count(stream, limit)
+            yield from _read(stream, limit, are_digested)
     except (EOFError, OSError, zlib.error, ValueError) as error:
         raise DataError(
             f"TFRecord file {str(path)!r} is damaged. Expected whole records with right checksums; "
@@ -46,7 +67,7 @@ def count_records(path: Path, *, harmless_bytes: int = MAX_HARMLESS_BYTES) -> in
         ) from error
 
 
-def _count(stream: IO[bytes], limit: int) -> int:
+def _read(stream: IO[bytes], limit: int, are_digested: bool) -> Iterator[bytes]:
     count, total = 0, 0
     while header := stream.read(_HEADER.size):
         if len(header) < _HEADER.size:
@@ -57,12 +78,13 @@ def _count(stream: IO[bytes], limit: int) -> int:
         total += num_bytes
         if total > limit:
             raise ValueError(f"more than {limit} bytes after decompression")
-        _check_data(stream, num_bytes, count)
+        digest = hashlib.blake2b(digest_size=RECORD_DIGEST_BYTES) if are_digested else None
+        _check_data(stream, num_bytes, count, digest)
+        yield digest.digest() if digest else b""
         count += 1
-    return count
 
 
-def _check_data(stream: IO[bytes], num_bytes: int, record: int) -> None:
+def _check_data(stream: IO[bytes], num_bytes: int, record: int, digest: "hashlib.blake2b | None") -> None:
     import google_crc32c
 
     crc, left = 0, num_bytes
@@ -71,6 +93,8 @@ def _check_data(stream: IO[bytes], num_bytes: int, record: int) -> None:
         if not piece:
             raise ValueError(f"end of file inside record {record}")
         crc = google_crc32c.extend(crc, piece)
+        if digest is not None:
+            digest.update(piece)
         left -= len(piece)
     footer = stream.read(_FOOTER.size)
     if len(footer) < _FOOTER.size:

@@ -1,13 +1,14 @@
 """Framing: counted as TensorFlow wrote it; damage under a right file name is found."""
 
 import gzip
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.errors import DataError
-from ingest.tfrecords import count_records
+from ingest.tfrecords import RECORD_DIGEST_BYTES, count_records, record_digests
 
 
 @pytest.fixture
@@ -68,3 +69,19 @@ def test_a_decompression_bomb_is_refused(write_records: Callable[..., Path]) -> 
     with pytest.raises(DataError, match="bytes after decompression"):
         count_records(bomb, harmless_bytes=1000)
     assert count_records(bomb) == 1
+
+
+@pytest.mark.parametrize("name", ["a.tfrecord", "a.tfrecord.gz"])
+def test_records_have_the_digest_of_their_bytes(write_records: Callable[..., Path], name: str) -> None:
+    records = [b"a", b"bb" * 2_000_000, b"", b"a"]
+    digests = list(record_digests(write_records(name, records)))
+    assert digests == [hashlib.blake2b(record, digest_size=RECORD_DIGEST_BYTES).digest() for record in records]
+
+
+def test_damage_is_found_while_digesting(write_records: Callable[..., Path]) -> None:
+    path = write_records("a.tfrecord", [b"one", b"two"])
+    path.write_bytes(path.read_bytes()[:-1])
+    digests = record_digests(path)
+    next(digests)
+    with pytest.raises(DataError, match="end of file after record 1"):
+        next(digests)
