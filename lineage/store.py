@@ -1,4 +1,4 @@
-"""Open an ML Metadata store for reading. What is in it is read by `lineage.graph`; TFX alone writes it."""
+"""Open an ML Metadata store. TFX writes it, `lineage.garbage` marks what was removed, and all else only reads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,12 @@ from core.errors import LineageError
 
 
 @contextmanager
-def opened_store(path: Path) -> Iterator[MetadataStore]:
-    """Yield the store in an SQLite file, read-only: a query never makes or migrates one.
+def opened_store(path: Path, *, writable: bool = False) -> Iterator[MetadataStore]:
+    """Yield the store in an SQLite file, read-only unless asked otherwise: a query never makes or migrates one.
+
+    Args:
+        path: The file.
+        writable: Whether the block may write.
 
     Raises:
         LineageError: the file is missing, is no metadata store, or stops answering inside the block.
@@ -25,7 +29,8 @@ def opened_store(path: Path) -> Iterator[MetadataStore]:
         )
     connection = metadata_store_pb2.ConnectionConfig()
     connection.sqlite.filename_uri = str(path)
-    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+    modes = metadata_store_pb2.SqliteMetadataSourceConfig
+    connection.sqlite.connection_mode = modes.READWRITE if writable else modes.READONLY
     try:
         yield MetadataStore(connection)
     # The constructor raises RuntimeError, the calls raise StatusError.
