@@ -1,31 +1,8 @@
-"""The ledger's tables, in types that SQLite, PostgreSQL and MySQL share. Every row belongs to one pipeline."""
+"""The ledger's tables as the code of today sees them; `ledger.migrations` makes them. Every row is one pipeline's."""
 
-from datetime import UTC, datetime
+from sqlalchemy import JSON, Boolean, Column, Double, Index, Integer, MetaData, Table, UniqueConstraint, false
 
-from sqlalchemy import JSON, Column, DateTime, Float, Integer, MetaData, String, Table, Text, UniqueConstraint
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
-
-# MySQL wants a length for every text that is part of a key; 255 is the most that its oldest index format takes.
-_MAX_NAME_CHARS = 255
-_DIGEST_CHARS = 64
-_MAX_WORD_CHARS = 16
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, on databases that keep a time zone and on those that drop it."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Store the UTC wall time without a zone."""
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
-        return None if value is None else value.replace(tzinfo=UTC)
-
+from ledger.column_types import DIGEST_CHARS, MAX_WORD_CHARS, UtcDateTime, long_text, name_of
 
 metadata = MetaData()
 
@@ -36,70 +13,159 @@ INTERNAL_COLUMNS = frozenset({"id", "pipeline"})
 pipelines = Table(
     "pipelines",
     metadata,
-    Column("pipeline", String(_MAX_NAME_CHARS), primary_key=True),
+    Column("pipeline", name_of(), primary_key=True),
     Column("last_version", Integer, nullable=False),
     Column("champion_version", Integer),
     Column("moved_at", UtcDateTime),
+)
+
+# One row per pipeline, which every write locks first; so its writes happen one after another.
+leases = Table(
+    "leases",
+    metadata,
+    Column("pipeline", name_of(), primary_key=True),
+    Column("token", Integer, nullable=False),
+    Column("holder", name_of()),
+    Column("beats", Integer, nullable=False),
+    Column("ttl_seconds", Double, nullable=False),
+    Column("heartbeat_at", UtcDateTime),
 )
 
 spans = Table(
     "spans",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("pipeline", String(_MAX_NAME_CHARS), nullable=False),
+    Column("pipeline", name_of(), nullable=False),
     Column("span", Integer, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("digest", String(_DIGEST_CHARS), nullable=False),
-    Column("state", String(_MAX_WORD_CHARS), nullable=False),
+    Column("digest", name_of(DIGEST_CHARS), nullable=False),
+    Column("state", name_of(MAX_WORD_CHARS), nullable=False),
     Column("num_examples", Integer, nullable=False),
-    Column("drift_verdict", String(_MAX_WORD_CHARS)),
-    Column("candidate_auc", Float),
-    Column("champion_auc", Float),
+    Column("drift_verdict", name_of(MAX_WORD_CHARS)),
+    Column("candidate_auc", Double),
+    Column("champion_auc", Double),
     Column("pushed_version", Integer),
-    Column("statistics_uri", Text),
-    Column("replay_uri", Text),
+    Column("statistics_uri", long_text()),
+    Column("replay_uri", long_text()),
     Column("prequential", JSON(none_as_null=True)),
-    Column("seconds", Float),
-    Column("run_id", String(_MAX_NAME_CHARS)),
-    Column("reason", Text),
+    Column("seconds", Double),
+    Column("run_id", name_of()),
+    Column("reason", long_text()),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("label_complete_time", UtcDateTime),
+    Column("event_time_max", UtcDateTime),
+    Column("arrived_at", UtcDateTime),
     UniqueConstraint("pipeline", "span", "version", "digest"),
 )
+Index("spans_by_state", spans.c.pipeline, spans.c.state, spans.c.span, spans.c.version)
+# A backlog of arrived spans has none of these, and must not be walked through to the few that have one. MySQL knows no
+# index of some rows only and gets one of all.
+for _name, _present, _order in (
+    ("spans_with_statistics", spans.c.statistics_uri, spans.c.span),
+    ("spans_with_replay", spans.c.replay_uri, spans.c.updated_at),
+    ("spans_with_score", spans.c.prequential, spans.c.span),
+):
+    _has_one = _present.is_not(None)
+    Index(_name, spans.c.pipeline, _order, spans.c.version, sqlite_where=_has_one, postgresql_where=_has_one)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("pipeline", name_of(), nullable=False),
+    Column("span", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", name_of(DIGEST_CHARS), nullable=False),
+    Column("from_state", name_of(MAX_WORD_CHARS)),
+    Column("to_state", name_of(MAX_WORD_CHARS), nullable=False),
+    Column("run_id", name_of()),
+    Column("reason", long_text()),
+    Column("token", Integer),
+    Column("at", UtcDateTime, nullable=False),
+)
+Index("transitions_by_span", transitions.c.pipeline, transitions.c.span, transitions.c.id)
 
 runs = Table(
     "runs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("pipeline", String(_MAX_NAME_CHARS), nullable=False),
-    Column("run_id", String(_MAX_NAME_CHARS), nullable=False),
+    Column("pipeline", name_of(), nullable=False),
+    Column("run_id", name_of(), nullable=False),
     Column("span", Integer, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("trigger", String(_MAX_NAME_CHARS), nullable=False),
-    Column("plan", Text, nullable=False),
-    Column("outcome", String(_MAX_WORD_CHARS)),
-    Column("error", Text),
+    Column("trigger", name_of(), nullable=False),
+    Column("plan", long_text(), nullable=False),
+    Column("outcome", name_of(MAX_WORD_CHARS)),
+    Column("error", long_text()),
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
-    Column("decision_path", Text),
+    Column("decision_path", long_text()),
+    Column("config_digest", name_of(DIGEST_CHARS), nullable=False, server_default=""),
+    Column("code_digest", name_of(DIGEST_CHARS), nullable=False, server_default=""),
+    Column("attempts", Integer, nullable=False, server_default="0"),
     UniqueConstraint("pipeline", "run_id"),
 )
+Index("runs_by_outcome", runs.c.pipeline, runs.c.outcome, runs.c.id)
+Index("runs_by_end", runs.c.pipeline, runs.c.finished_at)
+Index("runs_by_span", runs.c.pipeline, runs.c.span, runs.c.version, runs.c.id)
+Index("runs_by_trigger", runs.c.pipeline, runs.c.trigger, runs.c.span)
 
 models = Table(
     "models",
     metadata,
-    Column("pipeline", String(_MAX_NAME_CHARS), primary_key=True),
+    Column("pipeline", name_of(), primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("run_id", String(_MAX_NAME_CHARS), nullable=False),
+    Column("run_id", name_of(), nullable=False),
     Column("span", Integer, nullable=False),
     Column("span_version", Integer, nullable=False),
-    Column("model_uri", Text, nullable=False),
-    Column("model_digest", String(_DIGEST_CHARS), nullable=False),
-    Column("training_digest", String(_DIGEST_CHARS), nullable=False),
-    Column("transform_graph_uri", Text, nullable=False),
+    Column("model_uri", long_text(), nullable=False),
+    Column("model_digest", name_of(DIGEST_CHARS), nullable=False),
+    Column("training_digest", name_of(DIGEST_CHARS), nullable=False),
+    Column("transform_graph_uri", long_text(), nullable=False),
     Column("transform_span", Integer, nullable=False),
-    Column("statistics_uri", Text, nullable=False),
-    Column("model_shape", Text, nullable=False),
+    Column("statistics_uri", long_text(), nullable=False),
+    Column("model_shape", long_text(), nullable=False),
     Column("line_length", Integer, nullable=False, server_default="0"),
     Column("base_version", Integer),
     Column("pushed_at", UtcDateTime, nullable=False),
+    Column("line_start_span", Integer),
+    Column("newest_span", Integer),
+    Column("is_pinned", Boolean, nullable=False, server_default=false()),
+    Column("removed_at", UtcDateTime),
+)
+Index("models_by_base", models.c.pipeline, models.c.base_version, models.c.span)
+
+champion_moves = Table(
+    "champion_moves",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("pipeline", name_of(), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("previous", Integer),
+    Column("by", name_of(), nullable=False),
+    Column("reason", long_text()),
+    Column("run_id", name_of()),
+    Column("at", UtcDateTime, nullable=False),
+)
+Index("champion_moves_in_order", champion_moves.c.pipeline, champion_moves.c.id)
+
+trigger_requests = Table(
+    "trigger_requests",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("pipeline", name_of(), nullable=False),
+    Column("span", Integer),
+    Column("initialisation", name_of()),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("taken_at", UtcDateTime),
+)
+Index("trigger_requests_waiting", trigger_requests.c.pipeline, trigger_requests.c.taken_at, trigger_requests.c.id)
+
+# When each trigger of a config last fired; a config names them.
+fired_triggers = Table(
+    "fired_triggers",
+    metadata,
+    Column("pipeline", name_of(), primary_key=True),
+    Column("policy", name_of(), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
 )
