@@ -95,11 +95,6 @@ class Runs(PipelineRows):
         is_open = tables.runs.c.outcome.is_(None)
         return next(iter(self._run_records(is_open, order_by=[tables.runs.c.id], limit=1)), None)
 
-    def newest_run(self) -> RunRecord | None:
-        """Return the run that started last, or None."""
-        rows = self._rows(tables.runs, order_by=[tables.runs.c.id.desc()], limit=1)
-        return RunRecord.model_validate(rows[0]) if rows else None
-
     def latest_run(self, ref: SpanRef) -> RunRecord | None:
         """Return the run of this span version that started last, or None."""
         columns = tables.runs.c

@@ -68,7 +68,7 @@ class Controller:
             return finished
         knowledge = read_knowledge(self._ledger, self.config, unusable=self._look())
         due = next_span(knowledge, self.config.window)
-        return due if isinstance(due, Skip) else self._run(Request(due, "next", self.clock.now(), 0))
+        return due if isinstance(due, Skip) else self._run(Request(due, "next", self.clock.now()))
 
     def run_span(self, span: int) -> Decision | Skip:
         """Run the cycle of the latest version of a span, or say that it is done.
@@ -83,7 +83,7 @@ class Controller:
         ref = planned_span(knowledge, span)
         if isinstance(ref, Skip):
             return ref
-        return self._run(Request(ref, "manual", self.clock.now(), 0))
+        return self._run(Request(ref, "manual", self.clock.now()))
 
     def run_spans(self, first: int, last: int) -> Iterator[Decision | Skip]:
         """Run the cycles of all spans from `first` to `last`, both included, in order."""
@@ -141,7 +141,7 @@ class Controller:
         num_judgements = 0
         while True:
             if decision.outcome == "cold_start":
-                request = Request(ref, "drift", self.clock.now(), 0, force_cold=_drift_sentences(decision))
+                request = Request(ref, "drift", self.clock.now(), force_cold=_drift_sentences(decision))
                 decision = self._attempt(request)
             elif decision.outcome == "champion_moved" and num_judgements < MAX_JUDGEMENTS:
                 num_judgements += 1
@@ -159,7 +159,7 @@ class Controller:
             return decision
         age_spans = ref.span - (knowledge.last_full_training_span or 0)
         why = f"the last full training was {age_spans} spans ago; this one is a shadow model."
-        request = Request(ref, SHADOW_TRIGGER, self.clock.now(), 0, force_cold=why, is_shadow=True)
+        request = Request(ref, SHADOW_TRIGGER, self.clock.now(), force_cold=why, is_shadow=True)
         shadow = self._attempt(request)
         return decision.model_copy(update={"shadow": shadow})
 
@@ -173,7 +173,7 @@ class Controller:
         return self._start(plan)
 
     def _start(self, plan: RunPlan) -> Decision:
-        plan = plan.model_copy(update={"push_version": self._ledger.reserve_version()})
+        plan = plan.numbered(self._ledger.reserve_version())
         folder = self.config.runs_path / plan.run_id
         write_text_atomically(folder / "config.json", self.config.model_dump_json(indent=1))
         self._ledger.start_run(
@@ -196,13 +196,16 @@ class Controller:
             retry=retry_if_exception(_may_pass),
             wait=wait_exponential(multiplier=options.backoff_seconds, max=options.max_backoff_seconds),
             stop=stop_after_attempt(options.max_attempts),
-            sleep=lambda seconds: self.clock.wait(self.listeners.stop, seconds),
+            sleep=self._wait,
             reraise=True,
         ):
             with attempt:
                 is_again = is_resumed or attempt.retry_state.attempt_number > 1
                 return self._try(plan, is_resumed=is_again)
         raise RuntimeError("tenacity ended without a result or an exception")
+
+    def _wait(self, seconds: float) -> None:
+        self.clock.wait(self.listeners.stop, seconds)
 
     def _try(self, plan: RunPlan, *, is_resumed: bool) -> Decision:
         attempts = self._ledger.start_attempt(plan.run_id)
@@ -267,7 +270,7 @@ class Controller:
 
     def _resume_judgement(self) -> Decision | None:
         """Judge a candidate again whose worker died after it found that the champion had moved."""
-        newest = self._ledger.newest_run()
+        newest = next(iter(self._ledger.runs(limit=1)), None)
         if newest is None or newest.outcome != "champion_moved":
             return None
         return self._follow(self._judge_again(_plan_of(newest)))
@@ -277,7 +280,7 @@ class Controller:
         if candidate_uri is None:
             outcome = self._dag.outcome(plan, first_version=None, trained=None)
             candidate_uri = (outcome.model or {})["model_uri"]
-        request = Request(plan.span, JUDGE_AGAIN_TRIGGER, self.clock.now(), 0)
+        request = Request(plan.span, JUDGE_AGAIN_TRIGGER, self.clock.now())
         champion = self._ledger.champion()
         return self._start(plan_judgement(plan, request, champion=champion, candidate_uri=candidate_uri))
 

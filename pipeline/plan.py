@@ -77,6 +77,10 @@ class RunPlan(Record):
         """Model artifact of the base model."""
         return self.base.model_uri if self.base else None
 
+    def numbered(self, push_version: int) -> "RunPlan":
+        """Return the plan with the version reserved for it, which also makes the run's name unique on any clock."""
+        return self.model_copy(update={"push_version": push_version, "run_id": f"{self.run_id}-{push_version}"})
+
     @property
     def checkpoint_name(self) -> str:
         """Folder of the Trainer's checkpoints: the same for every attempt."""
@@ -196,7 +200,7 @@ class Request:
         span: The span to work on.
         trigger: What asked for the run, e.g. `manual`, `next`, `drift` or `shadow`.
         now: Time of the decision; names the run.
-        push_version: Version reserved for a blessed candidate.
+        push_version: Version reserved for a blessed candidate; `RunPlan.numbered` fills it in later.
         action: Whether a candidate is trained.
         initialisation: How to start where there is a base model; None: as the config says.
         force_cold: Why this run must start cold whatever the policy says, e.g. drift; None: the policy decides.
@@ -207,7 +211,7 @@ class Request:
     span: SpanRef
     trigger: str
     now: datetime
-    push_version: int
+    push_version: int = 0
     action: Literal["train", "score"] = "train"
     initialisation: Initialisation | None = None
     force_cold: str | None = None
@@ -302,7 +306,7 @@ def _why(request: Request, start: str, window: tuple[SpanRef, ...]) -> tuple[str
 
 
 def _run_id(request: Request) -> str:
-    return f"{request.now:%Y%m%dT%H%M%S%f}-span-{request.span.span:06d}-v{request.span.version}"
+    return f"{request.now:%Y%m%dT%H%M%S}-span-{request.span.span:06d}-v{request.span.version}"
 
 
 def _in_order(refs: set[SpanRef], *, last: SpanRef) -> tuple[SpanRef, ...]:
