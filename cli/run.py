@@ -16,6 +16,7 @@ from core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from threading import Event
 
     from rich.console import Console
 
@@ -66,8 +67,7 @@ def run(
     quiet_libraries()
     progress = _Progress(make_console(stderr=True))
     listeners = Listeners(plan=progress.on_plan, node=progress.on_node)
-    # A second signal ends the process at once; the run goes on where it stopped either way.
-    signal.signal(signal.SIGTERM, lambda *_: (listeners.stop.set(), signal.signal(signal.SIGTERM, signal.SIG_DFL)))
+    _stop_on_sigterm(listeners.stop)
     with (
         Ledger.open(config.ledger_url, config.name) as ledger,
         leading(ledger, config.worker.lease_ttl_seconds, stop=listeners.stop),
@@ -93,6 +93,16 @@ def _results(controller: "Controller", span: int | None, span_range: str | None)
         yield from controller.run_spans(spans[0], spans[-1])
     else:
         yield controller.run_next()
+
+
+def _stop_on_sigterm(stop: "Event") -> None:
+    """Let SIGTERM stop the run before its next node; a second one ends the process. It goes on there either way."""
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
 
 
 class _Progress:

@@ -32,7 +32,7 @@ class Runs(PipelineRows):
         return record
 
     def start_attempt(self, run_id: str) -> int:
-        """Count one more attempt at an open run, and return how many there were since one of its nodes finished."""
+        """Count one more attempt at an open run, and return how many there were at the node where it stands."""
         with self._writing():
             self._update_run(run_id, attempts=tables.runs.c.attempts + 1)
             return self.run(run_id).attempts
@@ -43,8 +43,8 @@ class Runs(PipelineRows):
         self._update(tables.runs, tables.runs.c.run_id == run_id, attempts > 0, attempts=attempts - 1)
 
     def node_finished(self, run_id: str) -> None:
-        """Record progress: attempts count from here again."""
-        self._update_run(run_id, attempts=0)
+        """Record progress: this attempt is the first at what comes next."""
+        self._update_run(run_id, attempts=1)
 
     def finish_run(
         self, run_id: str, outcome: RunOutcome, *, error: str | None = None, decision_path: str | None = None

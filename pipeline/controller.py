@@ -64,9 +64,10 @@ class Controller:
 
     def run_next(self) -> Decision | Skip:
         """Finish what a dead worker left, or run the cycle of the next span that is due, or say why none is."""
+        unusable = self._look()
         if (finished := self.resume()) is not None:
             return finished
-        knowledge = read_knowledge(self._ledger, self.config, unusable=self._look())
+        knowledge = read_knowledge(self._ledger, self.config, unusable=unusable)
         due = next_span(knowledge, self.config.window)
         return due if isinstance(due, Skip) else self._run(Request(due, "next", self.clock.now()))
 
@@ -76,10 +77,11 @@ class Controller:
         Raises:
             DataError: there is no such span.
         """
+        unusable = self._look()
         finished = self.resume()
         if finished is not None and finished.plan.span.span == span:
             return finished
-        knowledge = read_knowledge(self._ledger, self.config, span=span, unusable=self._look())
+        knowledge = read_knowledge(self._ledger, self.config, span=span, unusable=unusable)
         ref = planned_span(knowledge, span)
         if isinstance(ref, Skip):
             return ref

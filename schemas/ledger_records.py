@@ -165,8 +165,7 @@ class RunRecord(RunStart):
     """A cycle that ran; while `outcome` is None it is running, or its worker died.
 
     Attributes:
-        attempts: Times it was started since a node of it last finished. A span whose run makes no progress in so many
-            attempts is poisoned.
+        attempts: Attempts at the node where it stands; progress begins the count anew.
         error: Headline and message of the failure, for `failed`.
         decision_path: Where the decision record lies.
     """
