@@ -217,7 +217,7 @@ def _read_by_training(model: ModelRecord, plan: PlanReads) -> Iterable[Node]:
         yield "span", (ref.span, ref.version)
     if model.base_version is not None:
         yield "model", model.base_version
-    if False:
+    if plan.replay_uri and plan.initialisation != "cold":
         yield "buffer", plan.replay_uri
     yield "graph", model.transform_graph_uri
 
