@@ -20,8 +20,8 @@ def alerts(look: Look) -> Iterator[str]:
     for record in look.waiting:
         if look.held.get(record.span, look.now) <= look.now and missing(look, record):
             yield (
-                f"{missing(look, record)} when span {record.span} had waited for it. Span {record.span} goes on; what "
-                "comes late is run when it comes."
+                f"{missing(look, record)} when span {record.span} had waited long enough. Span {record.span} goes on; "
+                "what comes late is run then."
             )
     for _, why in sorted(look.view.unusable.items())[:MAX_UNUSABLE]:
         yield why
