@@ -33,6 +33,7 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
     from ingest.ingestion import ingest as ingest_spans
     from ingest.manifests import list_spans
     from ledger.ledger import Ledger
+    from pipeline.arrivals import span_arrival
     from pipeline.config import load_config
     from schemas.loader import load_schema
 
@@ -48,7 +49,7 @@ def ingest(config_path: Path, overrides: tuple[str, ...], as_json: bool, span_ra
             on_progress=lambda done, total, said: progress.update(bar, completed=done, total=total, description=said),
         )
     with Ledger.open(config.ledger_url, config.name) as ledger:
-        ledger.register_spans({m.ref: m.num_examples for m in list_spans(config.spans_path).manifests})
+        ledger.register_spans(span_arrival(manifest) for manifest in list_spans(config.spans_path).manifests)
     if as_json:
         click.echo(json.dumps(report.model_dump(mode="json"), indent=1))
     else:

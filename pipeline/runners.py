@@ -104,7 +104,7 @@ def _observed_launches(observer: NodeObserver) -> Iterator[list[_Failure]]:
         observer.node_finished(self._pipeline_node.node_info.id)
 
     launch, run_executor, publish = _seams("launch", "_run_executor", "_publish_successful_execution")
-    replaced = {
+    replaced: dict[str, Callable[..., Any]] = {
         "launch": observed_launch,
         "_run_executor": observed_executor,
         "_publish_successful_execution": fenced_publish,
