@@ -75,14 +75,18 @@ def discard_folder(path: Path) -> None:
             shutil.rmtree(doomed)
 
 
+def abandoned_temporaries(folder: Path) -> list[Path]:
+    """Return what a killed process left unfinished directly in `folder`; what a living one still writes is not it."""
+    return [leftover for leftover in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if _is_abandoned(leftover)]
+
+
 def sweep_temporaries(folder: Path) -> None:
-    """Remove what a killed process left unfinished directly in `folder`; what a living one still writes stays."""
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        if _is_abandoned(leftover):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+    """Remove what a killed process left unfinished directly in `folder`."""
+    for leftover in abandoned_temporaries(folder):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def sync_path(path: Path) -> None:
