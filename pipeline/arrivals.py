@@ -55,22 +55,13 @@ class Discovery:
 
     Args:
         config: Where spans lie, and what their source is.
-        known: Versions that the ledger has: their manifests are read only if they change while we look.
         clock: Tells how old a file is.
         settle_seconds: Source files count as whole when two looks saw the same, or when they are so old; 0: at once.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        known: Collection[_Identity] = (),
-        clock: Clock | None = None,
-        settle_seconds: float = 0.0,
-    ) -> None:
+    def __init__(self, config: Config, *, clock: Clock | None = None, settle_seconds: float = 0.0) -> None:
         self._config = config
         self._root = config.spans_path
-        self._known = frozenset(known)
         self._stamps: dict[_Identity, _Stamp] = {}
         self._pending: dict[_Identity, SpanArrival] = {}
         self._broken: dict[_Identity, str] = {}
@@ -109,11 +100,8 @@ class Discovery:
         return findings
 
     def _read(self, identity: _Identity, stamp: _Stamp) -> None:
-        is_first_look = identity not in self._stamps
         self._forget(identity)
         self._stamps[identity] = stamp
-        if is_first_look and stamp is not None and identity in self._known:
-            return
         try:
             self._pending[identity] = span_arrival(read_manifest(self._root, *identity))
         except DataError as error:
