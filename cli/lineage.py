@@ -171,7 +171,7 @@ def _replay_text(answer: "ModelLineage") -> str:
         return "nothing"
     texts = [f"span {ref.partition('-')[0]} ({count:,})" for ref, count in answer.replay.members.items()]
     ratio = NOT_RECORDED if answer.replay.ratio is None else f"{answer.replay.ratio:g}"
-    return f"{ratio} past examples per new one, from {_folded(texts, ', ')}"
+    return f"{ratio} past examples per new one, from {_folded(texts, ', ') or NOT_RECORDED}"
 
 
 def _folded(texts: list[str], separator: str) -> str:

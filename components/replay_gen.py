@@ -9,7 +9,7 @@ from tfx.types.standard_artifacts import Examples
 from ingest.replay_buffer import update_buffer
 from schemas.artifacts import ReplayBuffer
 from schemas.features import LabelSpec
-from schemas.provenance import EXAMPLES_SPANS, REPLAY_MEMBERSHIP, decode_spans, encode_spans
+from schemas.provenance import EXAMPLES_SPANS, REPLAY_SPANS_JOINED, REPLAY_SPANS_LEFT, decode_spans, encode_spans
 from schemas.replay import ReplayOptions
 
 
@@ -28,13 +28,13 @@ def ReplayGen(
 
     Args:
         examples: The spans, as `ExampleGen` passes them on.
-        buffer: Artifact to fill; its custom properties say how many examples of which spans it has.
+        buffer: Artifact to fill; its custom properties name the spans that joined and left since the previous one.
         options: `schemas.replay.ReplayOptions` as JSON.
         label: `schemas.features.LabelSpec` as JSON.
         seed: Seed of the lots that decide what is kept.
         previous: The buffer so far; None starts an empty one.
     """
-    membership, spans = update_buffer(
+    update = update_buffer(
         Path(previous.uri) if previous else None,
         Path(examples.uri),
         Path(buffer.uri),
@@ -43,5 +43,5 @@ def ReplayGen(
         label=LabelSpec.model_validate_json(label).name,
         seed=seed,
     )
-    buffer.set_string_custom_property(REPLAY_MEMBERSHIP, membership.model_dump_json())
-    buffer.set_string_custom_property(EXAMPLES_SPANS, encode_spans(spans))
+    buffer.set_string_custom_property(REPLAY_SPANS_JOINED, encode_spans(update.joined))
+    buffer.set_string_custom_property(REPLAY_SPANS_LEFT, encode_spans(update.left))

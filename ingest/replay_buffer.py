@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,6 +19,20 @@ _BATCH_SIZE = 1024  # records that TensorFlow hands over at a time
 _INDEX = ("priority", "span", "version", "position", "label")
 
 
+class BufferUpdate(NamedTuple):
+    """What an update made of a buffer.
+
+    Attributes:
+        membership: How many examples of which span it has.
+        joined: Spans with train examples in it that it had none of before, oldest first.
+        left: Spans whose last train example made room for others.
+    """
+
+    membership: Membership
+    joined: tuple[SpanRef, ...]
+    left: tuple[SpanRef, ...]
+
+
 def update_buffer(
     previous: Path | None,
     examples: Path,
@@ -28,7 +42,7 @@ def update_buffer(
     options: ReplayOptions,
     label: str,
     seed: int,
-) -> tuple[Membership, tuple[SpanRef, ...]]:
+) -> BufferUpdate:
     """Write the buffer that follows from the previous one and all examples of some spans, both splits.
 
     Memory and time are of the order of one span and the buffer, however many spans came before.
@@ -43,15 +57,16 @@ def update_buffer(
         seed: Seed of the lots that are drawn.
 
     Returns:
-        How many examples of which span are in the buffer, and the spans that have any, oldest first.
+        What is in the buffer now, and which spans came and went.
 
     Raises:
         DataError: a span has no files, a file cannot be read, or a record has no label.
     """
     capacities = {"train": options.train_examples, "eval": options.eval_examples}
-    reservoirs = {}
+    reservoirs, spans_before = {}, {}
     for split in SPLITS:
         reservoir = read_reservoir(previous, split) if previous else Reservoir()
+        spans_before[split] = reservoir.spans
         reservoir = reservoir.keep(capacities[split], options.balance)  # the config may ask for fewer than before
         new = [ref for ref in spans if not reservoir.was_offered(ref)]
         for ref in new:
@@ -67,8 +82,9 @@ def update_buffer(
         members={split: reservoir.members for split, reservoir in reservoirs.items()},
     )
     write_text_atomically(target / MEMBERSHIP_FILE, membership.model_dump_json(indent=1))
-    members = {ref.span: ref for reservoir in reservoirs.values() for ref in reservoir.spans}
-    return membership, tuple(members[span] for span in sorted(members))
+    before, after = spans_before["train"], reservoirs["train"].spans
+    joined = tuple(ref for ref in after if ref not in before)
+    return BufferUpdate(membership, joined, left=tuple(ref for ref in before if ref not in after))
 
 
 def read_replay(folder: Path, split: str) -> tuple[list[bytes], npt.NDArray[np.int64]]:

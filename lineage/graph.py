@@ -2,18 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_metadata.metadata_store.metadata_store import ListOptions, MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from schemas import provenance
-from schemas.spans import SpanRef
 
-_SPANS = provenance.EXAMPLES_SPANS
 _Event = metadata_store_pb2.Event
 _INPUTS = frozenset({_Event.INPUT, _Event.INTERNAL_INPUT, _Event.DECLARED_INPUT})
 _OUTPUTS = frozenset({_Event.OUTPUT, _Event.INTERNAL_OUTPUT, _Event.DECLARED_OUTPUT})
@@ -25,14 +23,55 @@ _INCOMPLETE = ListOptions(
 )
 
 
+# What a Trainer read that the answers speak of; its events name more, e.g. the condition that it ran under.
+_TRAINER_KEYS = frozenset(
+    {
+        provenance.EXAMPLES_KEY,
+        provenance.REPLAY_KEY,
+        provenance.TRANSFORM_GRAPH_KEY,
+        provenance.SCHEMA_KEY,
+        provenance.BASE_MODEL_KEY,
+        provenance.MODEL_KEY,
+    }
+)
+# What tells by its events which executions judged a model, pushed it, or filled a replay buffer.
+_TELLING_TYPES = (
+    provenance.PUSHED_MODEL_TYPE,
+    provenance.GATE_REPORT_TYPE,
+    provenance.BLESSING_TYPE,
+    provenance.REPLAY_BUFFER_TYPE,
+)
+
+
+class SpanKey(NamedTuple):
+    """A `SpanRef` as a tuple, in its order: a model's spans are compared by the hundred thousand."""
+
+    span: int
+    version: int
+    digest: str
+
+
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact of ML Metadata: its uri, when it was made, its custom properties, and whether its files are gone."""
+    """An artifact of ML Metadata.
+
+    Attributes:
+        properties: Its custom properties.
+        is_removed: Garbage collection removed its files.
+    """
 
     uri: str
     created_at: datetime
     properties: Mapping[str, Any]
     is_removed: bool = False
+
+    def spans(self, name: str = provenance.EXAMPLES_SPANS) -> frozenset[SpanKey] | None:
+        """Return the spans that a property lists; None if it is missing or cannot be read."""
+        try:
+            refs = provenance.decode_spans(self.text(name) or "")
+        except ValueError:
+            return None
+        return frozenset(SpanKey(ref.span, ref.version, ref.digest) for ref in refs)
 
     def text(self, name: str) -> str | None:
         """Return a text property, or None where there is none."""
@@ -64,12 +103,14 @@ class ModelNode:
         training: The Trainer's execution; None for a model that was only ever imported.
         evaluation: The last Gate execution that had it as its candidate.
         version: Version it was pushed as; None if it never was.
+        replay_spans: Spans in the replay buffer that its Trainer read; None if that is not known.
     """
 
     artifact: Artifact
     training: Execution | None = None
     evaluation: Execution | None = None
     version: int | None = None
+    replay_spans: frozenset[SpanKey] | None = None
 
     @property
     def uri(self) -> str:
@@ -82,15 +123,12 @@ class ModelNode:
         return self.artifact.text(provenance.MODEL_DIGEST)
 
     @cached_property
-    def spans(self) -> tuple[SpanRef, ...] | None:
+    def spans(self) -> frozenset[SpanKey] | None:
         """Spans it trained on itself, replayed ones included; None if that was not recorded for all of its input."""
         examples = self.training.inputs.get(provenance.EXAMPLES_KEY, ()) if self.training else ()
-        examples += (self.replay,) if self.replay else ()
-        try:
-            refs = {ref for artifact in examples for ref in provenance.decode_spans(artifact.text(_SPANS) or "")}
-        except ValueError:
-            return None
-        return tuple(sorted(refs, key=lambda ref: (ref.span, ref.version, ref.digest))) or None
+        parts = [artifact.spans() for artifact in examples] + ([self.replay_spans] if self.replay else [])
+        known = [part for part in parts if part is not None]
+        return frozenset().union(*known) or None if len(known) == len(parts) else None
 
     @property
     def replay(self) -> Artifact | None:
@@ -143,17 +181,30 @@ class ModelGraph:
 
 
 def load_models(store: MetadataStore) -> ModelGraph:
-    """Read all models of a store in five calls, however many there are; attempts that did not complete do not count."""
-    found = sorted(store.get_artifacts_by_type(provenance.MODEL_TYPE), key=lambda artifact: artifact.id)
-    if not found:
+    """Read all models of a store in nine calls, however many there are; attempts that did not complete do not count.
+
+    Of the executions that touch a model only those that trained one are read whole: an artifact that a Gate, a Pusher
+    or a ReplayGen made tells which of the others they were.
+    """
+    models = sorted(store.get_artifacts_by_type(provenance.MODEL_TYPE), key=lambda model: model.id)
+    if not models:
         return ModelGraph()
+    found = [*models, *(artifact for name in _TELLING_TYPES for artifact in store.get_artifacts_by_type(name))]
     touching = store.get_events_by_artifact_ids([artifact.id for artifact in found])
-    events = store.get_events_by_execution_ids(sorted({event.execution_id for event in touching})) if touching else []
+    trainings = {event.execution_id for event in touching if _is_output(event, provenance.MODEL_KEY)}
+    events = [event for event in touching if event.execution_id not in trainings]
+    events += store.get_events_by_execution_ids(sorted(trainings)) if trainings else []
     unfinished = {execution.id for execution in store.get_executions(_INCOMPLETE)}
     events = [event for event in events if event.execution_id not in unfinished]
-    # By id and not by type: a type's artifacts are far more than those that a model's executions touched.
-    others = store.get_artifacts_by_id(sorted({event.artifact_id for event in events})) if events else []
-    return build_graph(map(_artifact, found), _executions(events, {other.id: _artifact(other) for other in others}))
+    artifacts = {artifact.id: _artifact(artifact) for artifact in found}
+    read = {event.artifact_id for event in events if any(key in _TRAINER_KEYS for key, _ in _path(event))}
+    others = store.get_artifacts_by_id(sorted(read - artifacts.keys())) if read - artifacts.keys() else []
+    artifacts |= {artifact.id: _artifact(artifact) for artifact in others}
+    return build_graph([artifacts[model.id] for model in models], _executions(events, artifacts))
+
+
+def _is_output(event: Any, key: str) -> bool:
+    return event.type in _OUTPUTS and any(step.key == key for step in event.path.steps)
 
 
 def build_graph(models: Iterable[Artifact], executions: Iterable[Execution]) -> ModelGraph:
@@ -161,10 +212,13 @@ def build_graph(models: Iterable[Artifact], executions: Iterable[Execution]) -> 
     training: dict[str, Execution] = {}
     evaluation: dict[str, Execution] = {}
     version: dict[str, int] = {}
+    buffers: dict[str, frozenset[SpanKey] | None] = {}
     for execution in executions:
         made = execution.output(provenance.MODEL_KEY)
         candidate = execution.input(provenance.MODEL_KEY)
         pushed = execution.output(provenance.PUSHED_MODEL_KEY)
+        if buffer := execution.output(provenance.REPLAY_BUFFER_KEY):
+            buffers[buffer.uri] = _spans_in_buffer(buffer, execution.input(provenance.PREVIOUS_BUFFER_KEY), buffers)
         if made and execution.inputs:
             training[made.uri] = execution
         if candidate and execution.output(provenance.GATE_REPORT_KEY):
@@ -174,8 +228,21 @@ def build_graph(models: Iterable[Artifact], executions: Iterable[Execution]) -> 
     nodes: dict[str, ModelNode] = {}
     for model in models:
         uri = model.uri
-        nodes.setdefault(uri, ModelNode(model, training.get(uri), evaluation.get(uri), version.get(uri)))
+        node = ModelNode(model, training.get(uri), evaluation.get(uri), version.get(uri))
+        replay_spans = buffers.get(node.replay.uri) if node.replay else None
+        nodes.setdefault(uri, replace(node, replay_spans=replay_spans))
     return ModelGraph(nodes)
+
+
+def _spans_in_buffer(
+    buffer: Artifact, previous: Artifact | None, buffers: Mapping[str, frozenset[SpanKey] | None]
+) -> frozenset[SpanKey] | None:
+    """Return the spans of a replay buffer, which says only what it has more and what less than the one before."""
+    if (listed := buffer.spans()) is not None:
+        return listed  # as it was written before only the difference was
+    before = buffers.get(previous.uri) if previous else frozenset()
+    joined, left = buffer.spans(provenance.REPLAY_SPANS_JOINED), buffer.spans(provenance.REPLAY_SPANS_LEFT)
+    return None if before is None or joined is None or left is None else before - left | joined
 
 
 def _executions(events: Iterable[Any], artifacts: Mapping[int, Artifact]) -> list[Execution]:

@@ -2,10 +2,11 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from core.errors import LineageError
-from lineage.graph import ModelGraph, ModelNode
+from lineage.graph import Artifact, ModelGraph, ModelNode, SpanKey
 from lineage.records import (
     BaseModelRef,
     Evaluation,
@@ -17,8 +18,7 @@ from lineage.records import (
     SpanLineage,
 )
 from schemas import provenance
-from schemas.replay import Membership
-from schemas.spans import SpanRef
+from schemas.replay import MEMBERSHIP_FILE, Membership
 
 
 def find_model(graph: ModelGraph, version: int) -> ModelNode:
@@ -66,9 +66,8 @@ def model_lineage(graph: ModelGraph, model: ModelNode) -> ModelLineage:
 
 def span_lineage(graph: ModelGraph, span: int) -> SpanLineage:
     """Return every model that learned from any version of a span, directly or through warm starts."""
-    refs = {ref for model in graph.models.values() for ref in model.spans or () if ref.span == span}
-    ordered = sorted(refs, key=lambda ref: (ref.version, ref.digest))
-    return SpanLineage(span=span, models=tuple(learner for ref in ordered for learner in _learners(graph, ref)))
+    keys = {key for model in graph.models.values() for key in model.spans or () if key.span == span}
+    return SpanLineage(span=span, models=tuple(learner for key in sorted(keys) for learner in _learners(graph, key)))
 
 
 def _ancestors(graph: ModelGraph, model: ModelNode) -> list[ModelNode]:
@@ -82,15 +81,14 @@ def _ancestors(graph: ModelGraph, model: ModelNode) -> list[ModelNode]:
 
 
 def _learned_spans(model: ModelNode, ancestors: list[ModelNode]) -> tuple[LearnedSpan, ...]:
-    own = set(model.spans or ())
-    inherited = {ref for ancestor in ancestors for ref in ancestor.spans or ()}
-    ordered = sorted(own | inherited, key=lambda ref: (ref.span, ref.version, ref.digest))
-    return tuple(LearnedSpan(**ref.model_dump(), direct=ref in own) for ref in ordered)
+    own: frozenset[SpanKey] = model.spans or frozenset()
+    learned = own.union(*(ancestor.spans or () for ancestor in ancestors))
+    return tuple(LearnedSpan(**key._asdict(), direct=key in own) for key in sorted(learned))
 
 
-def _learners(graph: ModelGraph, ref: SpanRef) -> list[Learner]:
-    """Walk down from the models that trained on `ref` to all that started from them, each model once."""
-    direct = {model.uri for model in graph.models.values() if ref in (model.spans or ())}
+def _learners(graph: ModelGraph, key: SpanKey) -> list[Learner]:
+    """Walk down from the models that trained on a span to all that started from them, each model once."""
+    direct = {model.uri for model in graph.models.values() if key in (model.spans or ())}
     reached = set(direct)
     frontier = list(direct)
     while frontier:
@@ -103,8 +101,8 @@ def _learners(graph: ModelGraph, ref: SpanRef) -> list[Learner]:
             version=model.version,
             uri=model.uri,
             digest=model.digest,
-            span_version=ref.version,
-            span_digest=ref.digest,
+            span_version=key.version,
+            span_digest=key.digest,
             direct=model.uri in direct,
             is_removed=model.artifact.is_removed,
         )
@@ -114,7 +112,7 @@ def _learners(graph: ModelGraph, ref: SpanRef) -> list[Learner]:
 
 
 def _base_model_ref(model: ModelNode) -> BaseModelRef:
-    newest = model.spans[-1].span if model.spans else None
+    newest = max(model.spans).span if model.spans else None
     return BaseModelRef(
         version=model.version,
         uri=model.uri,
@@ -148,12 +146,19 @@ def _evaluation(model: ModelNode) -> Evaluation | None:
 
 
 def _replay(model: ModelNode) -> Replay | None:
-    text = model.replay.text(provenance.REPLAY_MEMBERSHIP) if model.replay else None
-    if text is None:
+    if model.replay is None:
         return None
-    membership = Membership.model_validate_json(text)
     ratio = model.artifact.text(provenance.REPLAY_RATIO)
-    return Replay(ratio=float(ratio) if ratio else None, members=membership.members.get("train", {}))
+    return Replay(ratio=float(ratio) if ratio else None, members=_members(model.replay) or {})
+
+
+def _members(replay: Artifact) -> dict[str, int] | None:
+    """Return how many train examples of which span a buffer has, from its own file; None if that is gone."""
+    try:
+        text = (Path(replay.uri) / MEMBERSHIP_FILE).read_text(encoding="utf-8")
+        return Membership.model_validate_json(text).members.get("train", {})
+    except (OSError, ValueError):
+        return None
 
 
 def _json_object(text: str | None) -> dict[str, Any]:
@@ -171,6 +176,8 @@ def _unknown(graph: ModelGraph, chain: list[ModelNode]) -> tuple[str, ...]:
             sentences.append(f"Which spans trained model {model.uri} is unknown: not recorded.")
         if model.is_warm_started and graph.base_of(model) is None:
             sentences.append(f"Which model {model.uri} started from is unknown: not recorded.")
+    if (replay := chain[0].replay) and _members(replay) is None:
+        sentences.append(f"How many examples of each span were replayed is unknown: {replay.uri} cannot be read.")
     if base := graph.base_of(chain[-1]):
         sentences.append(
             f"What came before model {chain[-1].uri} is unknown: {base.uri} is recorded as its own ancestor."

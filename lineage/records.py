@@ -61,7 +61,7 @@ class Replay(Record):
 
     Attributes:
         ratio: Past examples per new one; None if that was not recorded.
-        members: How many examples of which span were in the buffer, by `span-version`.
+        members: How many examples of which span were in the buffer, by `span-version`; empty once its files are gone.
     """
 
     ratio: float | None

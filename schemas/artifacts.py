@@ -20,8 +20,8 @@ class ReplayBuffer(Artifact):
     """A fixed number of past examples.
 
     On disk: `{uri}/` + the paths in `schemas.replay`.
-    Custom property `spans`: the spans it has examples of, encoded by `schemas.provenance.encode_spans`;
-    `membership`: a `schemas.replay.Membership` as JSON.
+    Custom properties `spans_joined` and `spans_left`: the spans with train examples in it that the buffer before had
+    none of, and the other way round, encoded by `schemas.provenance.encode_spans`.
     """
 
     TYPE_NAME = "ReplayBuffer"

@@ -12,6 +12,7 @@ PUSHED_MODEL_TYPE = "PushedModel"
 EVALUATION_TYPE = "ModelEvaluation"
 REPLAY_BUFFER_TYPE = "ReplayBuffer"
 BLESSING_TYPE = "ModelBlessing"
+GATE_REPORT_TYPE = "GateVerdict"
 
 # Keys of channels, as TFX's standard components name them in events.
 EXAMPLES_KEY = "examples"
@@ -24,12 +25,17 @@ GATE_REPORT_KEY = "report"
 BLESSING_KEY = "blessing"
 PUSHED_MODEL_KEY = "pushed_model"
 REPLAY_KEY = "replay"
+REPLAY_BUFFER_KEY = "buffer"
+PREVIOUS_BUFFER_KEY = "previous"
 
-# On Examples and ReplayBuffer: the spans inside, see `encode_spans`.
+# On Examples: the spans inside, see `encode_spans`.
 EXAMPLES_SPANS = "spans"
 
-# On ReplayBuffer: a `schemas.replay.Membership` as JSON.
-REPLAY_MEMBERSHIP = "membership"
+# On ReplayBuffer, as `encode_spans` writes them: spans with train examples in it that the buffer before had none of,
+# and the other way round. Only the difference, since a list of every span in every buffer grows with the square of the
+# runs; how many examples each has is in the buffer's own `membership.json`.
+REPLAY_SPANS_JOINED = "spans_joined"
+REPLAY_SPANS_LEFT = "spans_left"
 
 # On Model: strings, written by the Trainer; digests are 64 hexadecimal digits.
 MODEL_DIGEST = "digest"  # of the whole Model artifact

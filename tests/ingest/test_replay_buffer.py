@@ -56,11 +56,11 @@ def add_span(tmp_path):
 def update(tmp_path):
     def update(name, *refs, previous=None, options=OPTIONS, seed=0):
         target = tmp_path / name
-        membership, spans = update_buffer(
+        membership, *changes = update_buffer(
             previous, tmp_path / "examples", target, spans=refs, options=options, label="late", seed=seed
         )
         assert Membership.model_validate_json((target / MEMBERSHIP_FILE).read_text()) == membership
-        return target, membership, spans
+        return target, membership, *changes
 
     return update
 
@@ -68,10 +68,10 @@ def update(tmp_path):
 def test_members_are_examples_of_their_span_and_split(add_span, update):
     add_span(3)
     add_span(5)
-    buffer, membership, spans = update("buffer", ref(3), ref(5))
+    buffer, membership, joined, left = update("buffer", ref(3), ref(5))
     assert membership.members == {"train": {"3-1": 5, "5-1": 5}, "eval": {"3-1": 2, "5-1": 2}}
     assert membership.num_seen == {"train": 24, "eval": 12}
-    assert spans == (ref(3), ref(5))
+    assert (joined, left) == ((ref(3), ref(5)), ())
     for split in SPLITS:
         records, of_span = read_replay(buffer, split)
         offered = {span: {example(span, n, split=split) for n in range(NUM_EXAMPLES[split])} for span in (3, 5)}
@@ -82,11 +82,12 @@ def test_members_are_examples_of_their_span_and_split(add_span, update):
 def test_window_at_once_equals_span_by_span(add_span, update):
     for span in (1, 2, 3):
         add_span(span)
-    at_once, *facts = update("at-once", ref(1), ref(2), ref(3))
+    at_once, membership, *changes = update("at-once", ref(1), ref(2), ref(3))
     first, *_ = update("first", ref(1))
     second, *_ = update("second", ref(2), ref(1), previous=first)
-    third, *facts_of_third = update("third", ref(3), previous=second)
-    assert facts == facts_of_third
+    third, membership_of_third, *changes_of_third = update("third", ref(3), previous=second)
+    assert membership_of_third == membership
+    assert (changes, changes_of_third) == ([(ref(1), ref(2), ref(3)), ()], [(ref(3),), ()])
     for split in SPLITS:
         assert read_replay(third, split)[0] == read_replay(at_once, split)[0]
 
@@ -105,7 +106,7 @@ def test_buffer_that_the_config_makes_smaller_shrinks(add_span, update):
     add_span(1)
     first, *_ = update("first", ref(1))
     options = ReplayOptions(train_examples=3, eval_examples=4)
-    smaller, membership, _ = update("smaller", ref(1), previous=first, options=options)
+    smaller, membership, *_ = update("smaller", ref(1), previous=first, options=options)
     assert membership.members == {"train": {"1-1": 3}, "eval": {"1-1": 4}}
     assert read_replay(smaller, "train")[0] == read_replay(first, "train")[0][:3]
 
@@ -132,7 +133,7 @@ def test_index_needs_no_pickle_and_is_in_the_order_of_the_records(add_span, upda
 def test_split_that_is_not_kept_is_there_and_empty(add_span, update):
     add_span(1)
     options = ReplayOptions(train_examples=0, eval_examples=2)
-    buffer, membership, _ = update("buffer", ref(1), options=options)
+    buffer, membership, *_ = update("buffer", ref(1), options=options)
     assert membership.members == {"train": {}, "eval": {"1-1": 2}}
     assert read_replay(buffer, "train")[0] == []
     assert update("next", ref(1), previous=buffer, options=options)[1] == membership

@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from lineage.graph import ModelGraph, load_models
 from lineage.store import opened_store
 from schemas import provenance
-from schemas.replay import Membership
+from schemas.replay import MEMBERSHIP_FILE, Membership
 from schemas.spans import SpanRef
 
 Channels = Mapping[str, list[mlmd.Artifact]]
@@ -25,6 +25,7 @@ class PipelineHistory:
     path: Path
     num_artifacts: int = 0
     _types: dict[str, int] = field(default_factory=dict)
+    _members: dict[str, set[SpanRef]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         config = mlmd.ConnectionConfig()
@@ -91,17 +92,22 @@ class PipelineHistory:
         self.run("ExampleGen", {}, {"examples": [artifact]})
         return artifact
 
-    def replay(self, **members: int) -> mlmd.Artifact:
+    def replay(self, previous: mlmd.Artifact | None = None, **members: int) -> mlmd.Artifact:
         """Make a replay buffer with `s7=12`: 12 examples of span 7 version 1."""
         counts = {f"{name.removeprefix('s')}-1": count for name, count in members.items()}
+        folder = self.path.parent / f"buffer-{len(self._members)}"
+        folder.mkdir()
         membership = Membership(num_seen={"train": 100}, members={"train": counts})
-        refs = [SpanRef(span=int(name.partition("-")[0]), version=1, digest="d") for name in counts]
+        (folder / MEMBERSHIP_FILE).write_text(membership.model_dump_json())
+        after = {SpanRef(span=int(name.partition("-")[0]), version=1, digest="d") for name in counts}
+        before = self._members[previous.uri] if previous else set()
+        self._members[str(folder)] = after
         properties: dict[str, str | int] = {
-            provenance.REPLAY_MEMBERSHIP: membership.model_dump_json(),
-            provenance.EXAMPLES_SPANS: provenance.encode_spans(refs),
+            provenance.REPLAY_SPANS_JOINED: provenance.encode_spans(after - before),
+            provenance.REPLAY_SPANS_LEFT: provenance.encode_spans(before - after),
         }
-        artifact = self.artifact(provenance.REPLAY_BUFFER_TYPE, properties)
-        self.run("ReplayGen", {}, {"buffer": [artifact]})
+        artifact = self.artifact(provenance.REPLAY_BUFFER_TYPE, properties, uri=str(folder))
+        self.run("ReplayGen", {"previous": [previous]} if previous else {}, {"buffer": [artifact]})
         return artifact
 
     def train(
