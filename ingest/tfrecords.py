@@ -55,8 +55,8 @@ def record_digests(path: Path, *, harmless_bytes: int = MAX_HARMLESS_BYTES) -> I
 
 
 def _records(path: Path, harmless_bytes: int, *, are_digested: bool) -> Iterator[bytes]:
-    limit = max(MAX_EXPANSION * path.stat().st_size, harmless_bytes)
     try:
+        limit = max(MAX_EXPANSION * path.stat().st_size, harmless_bytes)
         with path.open("rb") as raw:
             stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
             yield from _read(stream, limit, are_digested)
