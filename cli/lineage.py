@@ -1,4 +1,4 @@
-"""`perennial lineage`: what made a model, and what learned from a span."""
+"""`perennial lineage`: what made a model, and what learned from a span. What rests on a bad span is in `cli.taint`."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from cli.console import make_console
 from cli.options import config_options, json_option
+from cli.taint import taint
 from core.errors import ConfigError, LineageError
 
 if TYPE_CHECKING:
@@ -24,13 +25,17 @@ MAX_LISTED = 3
 
 @click.group(short_help="Show what made a model, or what learned from a span.")
 def lineage() -> None:
-    r"""Ask ML Metadata where a model came from, or which models learned from a span.
+    r"""Ask where a model came from, which models learned from a span, or what a bad span has tainted.
 
     \b
     Example:
       perennial lineage model champion
       perennial lineage span 9 --json
+      perennial lineage taint 9
     """
+
+
+lineage.add_command(taint)
 
 
 @lineage.command(short_help="Show everything that made a model.")

@@ -87,6 +87,15 @@ class History:
         # A run without ReplayGen hands on the buffer that it was given.
         return {uri: run_id for uri, run_id in pairs if uri and run_id and self.plans[run_id].replay_uri != uri}
 
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """Position of each run among all, by run id."""
+        return {run.run_id: position for position, run in enumerate(self.runs)}
+
+    def written_at(self, buffer_uri: str) -> int:
+        """Return the position of the run that wrote a buffer, or -1 where it is not known."""
+        return self.order.get(self.buffers.get(buffer_uri, ""), -1)
+
     def plan_of(self, model: ModelRecord) -> PlanReads:
         """Return what the run that trained a model read."""
         return self.plans.get(model.run_id, PlanReads())
@@ -127,7 +136,7 @@ def taint_of(sources: Collection[SpanRef], history: History, membership_of: Memb
         transform_graphs=tuple(sorted(uri for kind, uri in tainted.causes if kind == "graph")),
         replay_buffers=tuple(
             TaintedBuffer(uri=uri, is_certain=uri in tainted.certain)
-            for uri in sorted(uri for kind, uri in tainted.causes if kind == "buffer")
+            for uri in sorted((uri for kind, uri in tainted.causes if kind == "buffer"), key=history.written_at)
         ),
         models=tuple(
             _tainted_model(model, tainted.causes, history.champion_version)
@@ -260,12 +269,9 @@ def _is_clean(model: ModelRecord, tainted: _Spread) -> bool:
 
 def _with_buffer(ancestor: ModelRecord, history: History, tainted: _Spread) -> CleanAncestor:
     """Add the newest clean buffer that was written up to the ancestor's run."""
-    order = {run_id: position for position, run_id in enumerate(history.plans)}
-    until = order.get(ancestor.run_id, -1)
-    clean = [
-        uri for uri, run in history.buffers.items() if order[run] <= until and ("buffer", uri) not in tainted.causes
-    ]
-    newest = max(clean, key=lambda uri: order[history.buffers[uri]], default=None)
+    until = history.order.get(ancestor.run_id, -1)
+    clean = [uri for uri in history.buffers if ("buffer", uri) not in tainted.causes]
+    newest = max((uri for uri in clean if history.written_at(uri) <= until), key=history.written_at, default=None)
     return CleanAncestor(model=ancestor, replay_uri=newest)
 
 

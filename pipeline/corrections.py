@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from core.errors import DataError
+from core.errors import DataError, LedgerError
 from ingest.changes import Change, change_between
 from ledger.ledger import Ledger
 from ledger.taint import History, taint_of
@@ -14,12 +14,27 @@ from pipeline.config import Config
 from pipeline.plan import UNUSABLE_STATES
 from pipeline.promotion import newest_span
 from pipeline.repair import ChosenRepair, choose_repair
+from schemas.base import Record
+from schemas.ledger_records import SpanRecord
 from schemas.replay import MEMBERSHIP_FILE, Membership
 from schemas.spans import SpanRef
 from schemas.taint import Taint
 
 # Waiting spans that are looked through for corrections. They come by span, and what is corrected is old.
 MAX_WAITING_SPANS = 1000
+
+
+class TaintReport(Record):
+    """What `perennial lineage taint` prints.
+
+    Attributes:
+        repair: What the policy picks; None where nothing is to be repaired.
+        advice: The same in words, or why there is none.
+    """
+
+    taint: Taint
+    repair: ChosenRepair | None
+    advice: str
 
 
 def pending_repairs(ledger: Ledger, config: Config) -> tuple[ChosenRepair, ...]:
@@ -67,6 +82,46 @@ def repair_for(taint: Taint, history: History, config: Config, correction: SpanR
         usable=_usable(history, config.spans_path),
         cold_spans=config.window.cold_spans,
     )
+
+
+def taint_report(ledger: Ledger, config: Config, span: int, version: int | None = None) -> TaintReport:
+    """Return what rests on a span, and what would be done about it.
+
+    Args:
+        ledger: The pipeline's ledger; nothing else has to be there, but what is says more.
+        config: The pipeline's config.
+        span: The span.
+        version: The version that is bad; None: all that were corrected, or the only one.
+
+    Raises:
+        LedgerError: there is no such span or version.
+    """
+    versions = ledger.versions_of(span)
+    chosen = [row for row in versions if version is None or row.version == version]
+    if not chosen:
+        known = [row.version for row in versions]
+        expected = f"one of its versions {known}" if known else "a span that has arrived"
+        raise LedgerError(
+            f"Span {span}{'' if version is None else f' version {version}'} is not in the ledger of "
+            f"{config.name!r}. Expected {expected}. Look at `perennial status`."
+        )
+    newest = versions[-1]
+    sources = [row.ref for row in chosen if version is not None or row is not newest] or [newest.ref]
+    history = read_history(ledger)
+    taint = taint_of(sources, history, read_membership)
+    is_waiting = newest.ref in sources or newest.state == "arrived"
+    repair = repair_for(taint, history, config, newest.ref) if is_waiting else None
+    return TaintReport(taint=taint, repair=repair, advice=_advice(taint, newest, repair))
+
+
+def _advice(taint: Taint, newest: SpanRecord, repair: ChosenRepair | None) -> str:
+    if not taint.champion_is_tainted:
+        return "None is needed: the champion has learned nothing from it."
+    if repair is None:
+        return f"None is due: version {newest.version} is {newest.state}. {newest.reason or ''}".strip()
+    if newest.ref in taint.sources:
+        return f"No correction has arrived. One that changed everything would lead to {repair.kind}."
+    return f"{repair.kind}. {repair.why}"
 
 
 def read_history(ledger: Ledger) -> History:

@@ -61,7 +61,7 @@ class Taint(Record):
         sources: The versions.
         statistics: URIs of their own statistics, and of reference statistics of windows with them.
         transform_graphs: URIs of graphs that were analysed on them, or grown from a tainted model's.
-        replay_buffers: Buffers that hold, or may hold, examples of them.
+        replay_buffers: Buffers that hold, or may hold, examples of them, in the order they were written.
         models: Every pushed model that learned from them, by version.
         champion_version: The model that serves; None before the first.
         champion_is_tainted: Whether it is among `models`.

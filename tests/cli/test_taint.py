@@ -1,0 +1,165 @@
+"""What `perennial lineage taint` prints: an answer from the ledger alone, for people and for scripts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.lineage import lineage
+from core.errors import LedgerError
+from ledger.ledger import Ledger
+from schemas.ledger_records import ModelRecord, RunStart, SpanArrival, SpanOutcome
+from schemas.spans import SpanRef
+
+CONFIG = Path(__file__).parents[2] / "conf" / "flights.yaml"
+NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
+
+Invoke = Callable[..., str]
+
+
+def ref_of(span: int, version: int = 1) -> SpanRef:
+    return SpanRef(span=span, version=version, digest=f"{span:032x}{version:032x}")
+
+
+def push(ledger: Ledger, span: int, base: int | None) -> int:
+    """Record a cycle that pushed a model, as the controller does."""
+    ref, run_id = ref_of(span), f"run-{span}"
+    window = [ref.model_dump()]
+    plan = {
+        "window": window,
+        "analysis_window": [] if base else window,
+        "initialisation": "warm" if base else "cold",
+        "transform_graph_uri": "/transform/8" if base else None,
+        "replay_uri": f"/replay/{span - 1}" if base else None,
+    }
+    ledger.register_spans([SpanArrival(ref=ref, num_examples=6000)])
+    ledger.start_run(RunStart(run_id=run_id, span=span, version=1, trigger="next", plan=json.dumps(plan)))
+    model = ModelRecord(
+        version=ledger.reserve_version(),
+        run_id=run_id,
+        span=span,
+        span_version=1,
+        model_uri=f"/model/{span}",
+        model_digest="a",
+        training_digest="b",
+        transform_graph_uri="/transform/8",
+        transform_span=8,
+        statistics_uri="/window-statistics/8",
+        model_shape="{}",
+        newest_span=span,
+        base_version=base,
+        pushed_at=NOON,
+    )
+    ledger.record_model(model)
+    ledger.promote(base, model.version)
+    for state in ("validated", "trained", "evaluated"):
+        ledger.move_span(ref, state, run_id=run_id)
+    uris = {"statistics_uri": f"/statistics/{span}", "replay_uri": f"/replay/{span}"}
+    ledger.finish_span(ref, SpanOutcome(state="pushed", run_id=run_id, pushed_version=model.version, **uris))
+    ledger.finish_run(run_id, "pushed")
+    return model.version
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Versions 1 to 3 of spans 8 to 10, of which the last serves."""
+    with Ledger.open(f"sqlite:///{tmp_path}/root/ledger.sqlite", "flights") as opened:
+        base = None
+        for span in (8, 9, 10):
+            base = push(opened, span, base)
+            ref_of(span).folder(tmp_path / "root" / "spans").mkdir(parents=True)
+        yield opened
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    return ["taint", "--config", str(CONFIG), "--set", f"root={tmp_path}/root"]
+
+
+@pytest.fixture
+def invoke(words: list[str]) -> Invoke:
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(lineage, [*words, *arguments], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.output
+
+    return run
+
+
+def test_a_person_reads_what_is_tainted_and_what_will_be_done(ledger: Ledger, invoke: Invoke) -> None:
+    ledger.register_spans([SpanArrival(ref=ref_of(9, 2), num_examples=6000)])
+    lines = invoke("9").splitlines()
+    assert [line.split() for line in (lines[2], lines[4], lines[5])] == [
+        ["model", "span", "by", "through", "now"],
+        ["2", "9", "window", "span", "9", "version", "1", "kept"],
+        ["3", "10", "base", "model", "version", "2", "serving"],
+    ]
+    assert [lines[0], *lines[7:]] == [
+        "span 9 version 1: 2 models learned from it",
+        "statistics: 1",
+        "  /statistics/9",
+        "replay buffers: 2",
+        "  /replay/9  (may hold some)",
+        "  /replay/10  (may hold some)",
+        "champion: version 3, tainted",
+        "last clean ancestor: version 1 (span 8); 2 spans were learned since",
+        "repair: rerun. Span 9 version 2 corrects what the champion learned from, and how much it changes cannot be "
+        "told. A run from version 1, the last clean ancestor, learns spans 9..10: 2 learned since, and "
+        "corrections.max_rerun_spans is 8.",
+    ]
+
+
+def test_scripts_get_all_of_it(ledger: Ledger, invoke: Invoke) -> None:
+    ledger.register_spans([SpanArrival(ref=ref_of(9, 2), num_examples=6000)])
+    document = json.loads(invoke("9", "--json"))
+    assert [model["version"] for model in document["taint"]["models"]] == [2, 3]
+    assert document["taint"]["clean_ancestor"]["model"]["version"] == 1
+    assert document["taint"]["clean_ancestor"]["replay_uri"] == "/replay/8"
+    assert document["repair"]["kind"] == "rerun"
+    assert document["repair"]["request"]["base"]["version"] == 1
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_bad_span_can_be_looked_at_before_its_correction(invoke: Invoke) -> None:
+    output = invoke("8")
+    assert "transform graphs: 1\n  /transform/8\n" in output
+    assert "last clean ancestor: none: the whole line is tainted" in output
+    assert "repair: No correction has arrived. One that changed everything would lead to cold_start." in output
+
+
+def test_a_correction_that_was_dealt_with_needs_nothing_more(ledger: Ledger, invoke: Invoke) -> None:
+    ledger.register_spans([SpanArrival(ref=ref_of(9, 2), num_examples=6000)])
+    ledger.move_span(ref_of(9, 2), "skipped", reason="Too little changed.")
+    assert "repair: None is due: version 2 is skipped. Too little changed.\n" in invoke("9")
+    never_learned = invoke("9", "--version", "2")
+    assert "span 9 version 2: 0 models learned from it\n" in never_learned
+    assert "champion: version 3, clean\n" in never_learned
+    assert "repair: None is needed: the champion has learned nothing from it." in never_learned
+
+
+@pytest.mark.usefixtures("ledger")
+def test_wrong_questions_get_sentences(invoke: Invoke, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match=r"Span 77 is not in the ledger of 'flights'\. Expected a span that has"):
+        invoke("77")
+    with pytest.raises(LedgerError, match=r"Span 9 version 4 is not in .* Expected one of its versions \[1\]\."):
+        invoke("9", "--version", "4")
+    with pytest.raises(LedgerError, match="Pipeline 'flights' has no ledger yet"):
+        invoke("9", "--set", f"root={tmp_path}/fresh")
+    assert not (tmp_path / "fresh").exists()
+
+
+@pytest.mark.usefixtures("ledger")
+def test_tensorflow_is_not_loaded(words: list[str]) -> None:
+    code = (
+        "import sys; from cli.lineage import lineage; lineage(sys.argv[1:], standalone_mode=False);"
+        "print(sorted(name for name in ('tensorflow', 'tfx', 'ml_metadata') if name in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, *words, "9"]
+    done: Any = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONFIG.parents[1])
+    assert done.stdout.splitlines()[-1] == "[]"
