@@ -41,7 +41,7 @@ class Kept(Record):
     Attributes:
         versions: Models.
         run_ids: Runs of which every artifact stays.
-        uris: Further folders of artifacts, and other texts of the plans that name them.
+        uris: Further folders of artifacts, among other texts of the plans that name them.
         push_versions: Versions that an unfinished run may have staged.
         checkpoints: Names of folders of checkpoints that a run may go on from.
     """
@@ -64,12 +64,15 @@ def retain(history: History, config: Config) -> Kept:
     models = [history.present[version] for version in versions]
     return Kept(
         versions=versions,
-        # A run that only judged a candidate again names the run that trained it.
-        run_ids=frozenset({run.run_id for run in runs} | (named & {run.run_id for run in history.runs})),
+        # A run that only judged a candidate again goes on from the run that trained it.
+        run_ids=frozenset(
+            {run.run_id for run in runs} | {plan.candidate_run_id for plan in plans if plan.candidate_run_id}
+        ),
         uris=frozenset(
             named
             | {uri for m in models for uri in (m.model_uri, m.transform_graph_uri, m.statistics_uri)}
-            | _uris_for_planning(history.spans, _num_recent_spans(config))
+            # A repair runs the newest spans again, each against the statistics of the one before.
+            | _uris_for_planning(history.spans, max(config.corrections.max_rerun_spans, keep_last) + 1)
         ),
         push_versions=frozenset(plan.push_version for plan in plans),
         checkpoints=frozenset(plan.checkpoint_name for plan in plans),
@@ -111,14 +114,6 @@ def _runs_kept_whole(history: History, run_ids: Collection[str], keep_last: int)
         or run.run_id in kept
         or (run.outcome in _RESUMABLE and last_of_span[run.span, run.version] == run.run_id)
     ]
-
-
-def _num_recent_spans(config: Config) -> int:
-    """Return of how many of the newest spans statistics and buffers stay: as far as any plan looks back."""
-    window = config.window
-    return (
-        max(window.cold_spans, window.shadow_spans, config.corrections.max_rerun_spans, config.registry.keep_last) + 1
-    )
 
 
 def _uris_for_planning(spans: Iterable[SpanRecord], num_recent_spans: int) -> set[str]:
