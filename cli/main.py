@@ -7,6 +7,7 @@ import click
 
 from cli.ingest import ingest
 from cli.lineage import lineage
+from cli.model import model
 from cli.predict import predict
 from cli.run import run
 from cli.status import status
@@ -24,10 +25,11 @@ def perennial(debug: bool) -> None:
       perennial run --spans 8..14           # a cold start on 8 weeks, then 6 warm cycles
       perennial status                      # what became of each span
       perennial lineage model champion      # where the champion came from
+      perennial model rollback              # the champion before it serves again
     """
 
 
-for command in (ingest, run, status, lineage, predict):
+for command in (ingest, run, status, lineage, predict, model):
     perennial.add_command(command)
 
 
