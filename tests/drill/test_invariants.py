@@ -167,6 +167,9 @@ def test_lineage_of_twins_may_differ_in_ids_times_and_places_alone():
         "transform_graph": {"uri": "/two/graph", "digest": "h"},
     }
     assert invariants.same_lineage(replace(SOUND, lineage=other), SOUND) == []
+    metrics = [{**LINEAGE, "evaluation": {"metrics": {"auc": auc}}} for auc in (0.5, 0.5000001, 0.50001)]
+    assert invariants.same_lineage(replace(SOUND, lineage=metrics[0]), replace(SOUND, lineage=metrics[1])) == []
+    assert invariants.same_lineage(replace(SOUND, lineage=metrics[0]), replace(SOUND, lineage=metrics[2])) != []
     spans = [{**LINEAGE["spans"][0], "digest": "e" * 64}]
     for changes in ({"spans": spans}, {"config": {"digest": "x"}}):
         assert invariants.same_lineage(replace(SOUND, lineage={**LINEAGE, **changes}), SOUND) != []

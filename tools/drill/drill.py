@@ -1,19 +1,18 @@
 """What every scenario gets: pipelines to break, an undisturbed twin to compare with, and a sheet for the results."""
 
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from random import Random
 
 from tools.drill.facts import Facts
 from tools.drill.harness import DrillError, Harness, Worker
 from tools.drill.invariants import ALONE, AS_TWIN, every_epoch_was_trained_once, serving_was_never_half
 from tools.drill.points import Point
-from tools.drill.small_pipeline import CONFIG, NUM_SPANS, SmallPipeline
+from tools.drill.small_pipeline import CONFIG, SmallPipeline
+from tools.drill.twin import Twin
 
 NUM_EPOCHS = int(CONFIG["training"]["epochs_cold"])
 # More attempts than any scenario needs: there are about 60 nodes and steps in three cycles, with four points each.
@@ -61,61 +60,33 @@ class Sheet:
 
 @dataclass
 class Drill:
-    """All that scenarios share.
+    """All that a scenario works with.
 
     Attributes:
         harness: Makes pipelines and workers.
+        twin: What undisturbed cycles leave.
         is_quick: Fewer spans and fewer kills.
         num_kills: Kills at random moments.
-        seed: Repeats a drill's choices; the machine's own timing stays.
-        random: Source of every choice of the scenario that runs now.
-        sheet: Of the scenario that runs now.
+        random: Source of every choice, so that a seed repeats a drill up to the machine's own timing.
+        sheet: What comes out.
     """
 
     harness: Harness
+    twin: Twin
     is_quick: bool
     num_kills: int
-    seed: int
-    random: random.Random = field(default_factory=random.Random)
-    sheet: Sheet = field(default_factory=lambda: Sheet("none"))
+    random: Random
+    sheet: Sheet
 
-    @property
-    def num_spans(self) -> int:
-        """Spans of a pipeline: without the last one no cycle refreshes the transform graph."""
-        return NUM_SPANS - 1 if self.is_quick else NUM_SPANS
-
-    def make_pipeline(self, name: str, **changes: Any) -> SmallPipeline:
-        """Make a pipeline that has run no cycle."""
-        return self.harness.make_pipeline(name, **{"num_spans": self.num_spans, **changes})
-
-    @cached_property
-    def twin(self) -> Facts:
-        """What an undisturbed pipeline over the same spans leaves; it must pass the invariants too.
-
-        Raises:
-            DrillError: an undisturbed cycle fails, or breaks an invariant.
-        """
-        pipeline = self.make_pipeline("twin")
-        while self.harness.run_cycle(pipeline).seen:
-            pass
-        facts = self.harness.facts(pipeline)
-        broken = [sentence for invariant in ALONE for sentence in invariant(facts)]
-        if broken:
-            raise DrillError("The undisturbed twin breaks invariants: " + " ".join(broken))
-        return facts
-
-    @contextmanager
-    def scenario(self, name: str) -> Iterator[Sheet]:
-        """Fill a new sheet for as long as the block lasts; a drill that cannot go on is a violation too."""
-        self.sheet = Sheet(name)
-        # Of its own, so that one scenario alone makes the choices that it makes among all.
-        self.random = random.Random(f"{self.seed} {name}")
+    def run(self, scenario: Callable[["Drill"], None]) -> Sheet:
+        """Run one scenario and return its sheet; a drill that cannot go on is a violation too."""
         started = time.monotonic()
         try:
-            yield self.sheet
+            scenario(self)
         except DrillError as error:
             self.sheet.violations.append(str(error))
         self.sheet.seconds = time.monotonic() - started
+        return self.sheet
 
     def attempt(self, pipeline: SmallPipeline, disturb: Disturbance, *, shift_seconds: float = 0.0) -> Worker:
         """Run one worker; at each of its points `disturb` does what it likes, and tells whether that was the end."""
@@ -153,8 +124,9 @@ class Drill:
     def check_twin(self, pipeline: SmallPipeline, seen: list[Point]) -> None:
         """Hold a pipeline whose spans are all done against its twin."""
         facts = self.check_alone(pipeline)
+        twin = self.twin.facts(len(facts.spans))
         for invariant in AS_TWIN:
-            self.sheet.check(invariant.__name__, invariant(facts, self.twin))
+            self.sheet.check(invariant.__name__, invariant(facts, twin))
         self.sheet.check(
             every_epoch_was_trained_once.__name__, every_epoch_was_trained_once(seen, num_epochs=NUM_EPOCHS)
         )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -131,8 +132,9 @@ class Worker:
         os.kill(self._pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """`kill -CONT`."""
-        os.kill(self._pid, signal.SIGCONT)
+        """`kill -CONT`, where there is anybody."""
+        if self._process.is_alive():
+            os.kill(self._pid, signal.SIGCONT)
 
     @property
     def exit_code(self) -> int:
@@ -153,7 +155,7 @@ class Worker:
 
 
 class Harness:
-    """A folder for pipelines, with real flights ingested once.
+    """A folder for pipelines, and how to run, read and watch them.
 
     Args:
         folder: An empty folder for all that the drill makes.
@@ -164,12 +166,19 @@ class Harness:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._spans = folder / "ingested" / "root" / "spans"
 
-    def make_pipeline(self, name: str, *, root: Path | None = None, **changes: Any) -> SmallPipeline:
+    def ingest(self) -> None:
+        """Ingest the spans that every pipeline gets a copy of."""
+        empty = make_small_pipeline(self.folder / "ingested", self.folder, num_spans=0)
+        self.call(ingest_spans, empty.config_file, range(1, NUM_SPANS + 1))
+
+    def make_pipeline(self, name: str, **changes: Any) -> SmallPipeline:
         """Make a pipeline with spans that no cycle has seen; keyword arguments are those of `make_small_pipeline`."""
-        if not self._spans.exists():
-            empty = make_small_pipeline(self.folder / "ingested", self.folder, num_spans=0)
-            self.call(ingest_spans, empty.config_file, range(1, NUM_SPANS + 1))
-        return make_small_pipeline(self.folder / name, self._spans, root=root, **changes)
+        return make_small_pipeline(self.folder / name, self._spans, **changes)
+
+    def add_span(self, pipeline: SmallPipeline, span: int) -> None:
+        """Let one more span arrive."""
+        (source,) = self._spans.glob(f"*{span:06d}")
+        shutil.copytree(source, pipeline.config.spans_path / source.name)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function in a fresh process and return what it returns.

@@ -4,6 +4,7 @@ Each returns a sentence per violation and nothing where all is well. `ALONE` are
 against a twin that ran over the same spans undisturbed.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -15,8 +16,7 @@ from tools.drill.facts import Facts
 from tools.drill.points import Point
 from tools.drill.watcher import ServingWatcher
 
-# Training is deterministic on one machine and one number of threads, so a resumed run ends with the same weights; the
-# tolerance is that of a float32 sum in another order.
+# A resumed run ends with the weights of an undisturbed one, up to the order in which threads add float32 numbers.
 MAX_PREDICTION_DIFFERENCE = 1e-6
 # States in which no cycle has more to do with a span.
 _FINAL: frozenset[SpanState] = frozenset(
@@ -25,8 +25,8 @@ _FINAL: frozenset[SpanState] = frozenset(
 # What names a run, a moment or a place, and so differs between twins; everything else must be equal. A SavedModel has a
 # random fingerprint inside, so digests of models and graphs differ too: `predictions` compares what they compute.
 _UNEQUAL_KEYS = frozenset({"run_id", "created_at", "uri", "version"})
-# Leftovers on disk are another invariant's.
-_NOT_WRITTEN = frozenset({"temporaries"})
+# The lease is its successor's to change, and leftovers on disk are another invariant's.
+_NOT_WRITTEN = frozenset({"lease", "temporaries"})
 _MODEL_KEYS = frozenset({"base_models", "transform_graph"})
 
 
@@ -173,8 +173,19 @@ def same_lineage(facts: Facts, twin: Facts) -> list[str]:
     return [
         f"Lineage {key} is {ours.get(key)!r}; the twin's is {theirs.get(key)!r}."
         for key in keys
-        if ours.get(key) != theirs.get(key)
+        if not _are_same(ours.get(key), theirs.get(key))
     ]
+
+
+def _are_same(ours: Any, theirs: Any) -> bool:
+    """Compare documents; metrics are means of predictions, so they may differ as those may."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(_are_same(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_are_same, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=MAX_PREDICTION_DIFFERENCE, abs_tol=MAX_PREDICTION_DIFFERENCE)
+    return bool(ours == theirs)
 
 
 def normalised(lineage: dict[str, Any] | None) -> dict[str, Any]:

@@ -64,22 +64,17 @@ class SmallPipeline:
         """The config as a file."""
         return self.folder / "config.yaml"
 
-    @property
-    def num_cycles(self) -> int:
-        """Cycles until all spans are done: the first one takes the spans of a whole cold window."""
-        return NUM_SPANS - self.config.window.cold_spans + 1
-
 
 def make_small_pipeline(
-    folder: Path, spans: Path, *, root: Path | None = None, num_spans: int = NUM_SPANS, **changes: Any
+    folder: Path, spans: Path, *, num_spans: int, root: Path | None = None, **changes: Any
 ) -> SmallPipeline:
     """Make a pipeline that has its first spans and has run no cycle.
 
     Args:
         folder: A new folder.
         spans: Ingested spans, from which the first are copied.
-        root: Where the pipeline writes; None: below `folder`.
         num_spans: How many spans have arrived.
+        root: Where the pipeline writes; None: below `folder`.
         **changes: Keys of the config to replace.
     """
     folder.mkdir(parents=True)

@@ -8,7 +8,7 @@ from tools.drill.points import Point
 
 def roll_back_during_a_cycle(drill: Drill) -> None:
     """Roll the champion back while a candidate is evaluated: it is judged again, and nothing is trained again."""
-    pipeline = drill.make_pipeline("rollback", num_spans=4)
+    pipeline = drill.harness.make_pipeline("rollback", num_spans=4)
     for _ in range(2):
         drill.harness.run_cycle(pipeline)
     before = drill.harness.facts(pipeline)

@@ -21,7 +21,7 @@ _QUICK_PLACES = frozenset(
 
 def kill_at_every_point(drill: Drill) -> None:
     """Kill a worker the first time that any of them reaches a point, at each point of all cycles."""
-    pipeline = drill.make_pipeline("kill-points")
+    pipeline = drill.harness.make_pipeline("kill-points", num_spans=3 if drill.is_quick else 4)
     killed = set()
 
     def kill(worker: Worker, point: Point) -> bool:
@@ -49,7 +49,7 @@ def _is_wanted(point: Point, is_quick: bool) -> bool:
 
 def kill_at_random_moments(drill: Drill) -> None:
     """Kill workers after times drawn by chance, mostly inside nodes."""
-    pipeline = drill.make_pipeline("kill-random")
+    pipeline = drill.harness.make_pipeline("kill-random", num_spans=4)
     # Long enough that the slowest node gets through now and then.
     delays = [drill.random.uniform(0.2, 15.0) for _ in range(drill.num_kills)]
 

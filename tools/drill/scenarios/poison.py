@@ -18,7 +18,7 @@ _RETRIES = {"max_attempts": MAX_ATTEMPTS, "backoff_seconds": 0.05}
 
 def crash_every_time(drill: Drill) -> None:
     """Kill every worker that trains on one span."""
-    pipeline = drill.make_pipeline("poison-crash", num_spans=4, retries=_RETRIES)
+    pipeline = drill.harness.make_pipeline("poison-crash", num_spans=4, retries=_RETRIES)
 
     def crash(worker: Worker, point: Point) -> bool:
         if (point.span, point.kind, point.name) != (POISONED_SPAN, "start", "Trainer"):
@@ -35,7 +35,7 @@ def crash_every_time(drill: Drill) -> None:
 
 def fail_every_time(drill: Drill) -> None:
     """Put bytes that are no TFRecord into one span, under a manifest that vouches for them."""
-    pipeline = drill.make_pipeline("poison-data", num_spans=4, retries=_RETRIES)
+    pipeline = drill.harness.make_pipeline("poison-data", num_spans=4, retries=_RETRIES)
     _spoil(pipeline)
     with drill.watched(pipeline):
         failures = 0

@@ -25,7 +25,7 @@ def fill_the_disk(drill: Drill) -> None:
             drill.sheet.skipped = "a small disk needs root and mount"
             return
         retries = {"max_attempts": 2, "backoff_seconds": 0.05}
-        pipeline = drill.make_pipeline("full-disk", root=disk / "root", retries=retries)
+        pipeline = drill.harness.make_pipeline("full-disk", num_spans=3, root=disk / "root", retries=retries)
         with drill.watched(pipeline):
             seen: list[Point] = []
             for _ in range(NUM_FULL_DISKS):
@@ -79,7 +79,7 @@ def _fill(file: Path) -> None:
 
 def remove_the_serving_folder(drill: Drill) -> None:
     """Take the serving folder away during cycles and between them; the champion is served again after each."""
-    pipeline = drill.make_pipeline("no-serving")
+    pipeline = drill.harness.make_pipeline("no-serving", num_spans=2 if drill.is_quick else 3)
     serving = pipeline.config.serving_path
 
     def remove(worker: Worker, point: Point) -> bool:

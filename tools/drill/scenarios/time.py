@@ -11,7 +11,7 @@ JUMPS, KILLS = 0.3, 0.05
 
 def move_the_clock(drill: Drill) -> None:
     """Move the clock between workers and under running ones, and kill some of them."""
-    pipeline = drill.make_pipeline("clock")
+    pipeline = drill.harness.make_pipeline("clock", num_spans=4)
 
     def jump(worker: Worker, point: Point) -> bool:
         if drill.random.random() < JUMPS:

@@ -1,26 +1,30 @@
 """Two workers on one pipeline: started at once, and one that sleeps while the other takes over."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tools.drill.drill import EXIT_LEASE_LOST, EXIT_UNAVAILABLE, Drill
 from tools.drill.harness import DrillError, Worker
 from tools.drill.invariants import wrote_nothing
 from tools.drill.points import Kind, Point
 from tools.drill.small_pipeline import SmallPipeline
 
-# Where a worker falls asleep, one place a cycle: in a node, behind one that nobody has published, and within the
-# record.
-_SLEEPS: tuple[tuple[Kind, str], ...] = (
-    ("executed", "Trainer"),
-    ("epoch", "2"),
-    ("step", "promote"),
-    ("step", "finish_run"),
-    ("start", "Pusher"),
-    ("step", "expose"),
+Place = tuple[Kind, str]
+# Where a worker falls asleep, and where its successor is when it wakes up; None: the successor is done. One row a
+# cycle: in the Trainer, behind a node that nobody has published, and within the record.
+_SLEEPS: tuple[tuple[Place, Place | None], ...] = (
+    (("epoch", "1"), ("epoch", "3")),
+    (("executed", "Evaluator"), None),
+    (("executed", "Trainer"), ("start", "Gate")),
+    (("step", "promote"), None),
+    (("step", "finish_run"), None),
+    (("step", "expose"), ("step", "finish_span")),
 )
 
 
 def start_two_workers(drill: Drill) -> None:
     """Start a second worker beside a running one, then kill the first: the next takes over at once."""
-    pipeline = drill.make_pipeline("two-workers")
+    pipeline = drill.harness.make_pipeline("two-workers", num_spans=2 if drill.is_quick else 3)
     with drill.watched(pipeline), Worker(pipeline) as first:
         _go_to(first, "start", "StatisticsGen")
         with Worker(pipeline) as second:
@@ -37,39 +41,48 @@ def start_two_workers(drill: Drill) -> None:
 
 
 def freeze_a_worker(drill: Drill) -> None:
-    """Freeze a worker until another has finished its cycle; when it wakes up it ends and has written nothing."""
-    # Two places in every drill; a pipeline has three cycles at most, so the others are tried on pipelines of their own.
-    pairs = [_SLEEPS[:2]] if drill.is_quick else [_SLEEPS[:2], _SLEEPS[2:4], _SLEEPS[4:]]
-    for number, places in enumerate(pairs):
-        pipeline = drill.make_pipeline(f"frozen-{number}")
+    """Freeze a worker until another has taken over; when it wakes up it ends and has written nothing."""
+    # As many rows a pipeline as it has cycles.
+    num_rows = 1 if drill.is_quick else 2
+    for first_row in range(0, 1 if drill.is_quick else len(_SLEEPS), num_rows):
+        pipeline = drill.harness.make_pipeline(f"frozen-{first_row}", num_spans=2 if drill.is_quick else 3)
         seen: list[Point] = []
         with drill.watched(pipeline):
-            for kind, name in places:
-                seen += _sleep_through_a_cycle(drill, pipeline, kind, name)
+            for asleep, awake in _SLEEPS[first_row : first_row + num_rows]:
+                seen += _sleep(drill, pipeline, asleep, awake)
             seen += drill.run_all(pipeline)
         drill.check_twin(pipeline, seen)
 
 
-def _sleep_through_a_cycle(drill: Drill, pipeline: SmallPipeline, kind: Kind, name: str) -> list[Point]:
-    """Freeze one worker at a point, let another finish the cycle, wake the first; return what the runs told of."""
-    with Worker(pipeline) as first:
-        _go_to(first, kind, name)
+def _sleep(drill: Drill, pipeline: SmallPipeline, asleep: Place, awake: Place | None) -> list[Point]:
+    """Freeze one worker, let another take over, wake the first; return the points of the work that counts."""
+    with Worker(pipeline) as first, _frozen(first, asleep), Worker(pipeline) as second:
         before = list(first.seen)
-        first.freeze()
-        first.let_go()
         drill.sheet.counts["frozen workers"] += 1
-        with Worker(pipeline) as second:
-            code = second.finish()
-        drill.sheet.expect("the second takes over", code == 0, f"Exit code {code}:\n{second.text[-2000:]}")
+        if awake is not None:
+            _go_to(second, *awake)
+        else:
+            drill.sheet.expect("the second takes over", second.finish() == 0, second.text[-2000:])
         then = drill.harness.facts(pipeline)
         first.thaw()
         code = first.finish()
-        where = f"Woken up behind {kind} {name}"
-        drill.sheet.expect(
-            "a stale worker ends", code == EXIT_LEASE_LOST, f"{where}, exit code {code}:\n{first.text[-2000:]}"
-        )
+        where = f"Asleep at {asleep}, awake at {awake}, exit code {code}"
+        drill.sheet.expect("a stale worker ends", code == EXIT_LEASE_LOST, f"{where}:\n{first.text[-2000:]}")
         drill.sheet.check(wrote_nothing.__name__, wrote_nothing(then, drill.harness.facts(pipeline)))
+        drill.sheet.expect("its successor ends well", second.finish() == 0, f"{where}:\n{second.text[-2000:]}")
     return [*before, *second.seen]
+
+
+@contextmanager
+def _frozen(worker: Worker, place: Place) -> Iterator[None]:
+    """Bring a worker to a place and freeze it there, about to go on."""
+    _go_to(worker, *place)
+    worker.freeze()
+    worker.let_go()
+    try:
+        yield
+    finally:
+        worker.thaw()
 
 
 def _go_to(worker: Worker, kind: Kind, name: str) -> None:
