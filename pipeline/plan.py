@@ -163,9 +163,10 @@ def planned_span(knowledge: Knowledge, span: int) -> SpanRef | Skip:
         raise DataError(knowledge.unusable[span])
     ref = next((ref for ref in knowledge.spans if ref.span == span), None)
     if ref is None:
-        known = [ref.span for ref in knowledge.spans]
+        near = min((ref.span for ref in knowledge.spans), key=lambda known: abs(known - span), default=None)
+        such_as = "" if near is None else f", such as {near}"
         raise DataError(
-            f"Span {span} does not exist. Expected one of {known[0]}..{known[-1]} ({len(known)} spans). "
+            f"Span {span} does not exist. Expected one that was ingested{such_as}; received span={span}. "
             "Ingest it first, or name another."
         )
     record = knowledge.record(ref)
