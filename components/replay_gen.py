@@ -9,7 +9,14 @@ from tfx.types.standard_artifacts import Examples
 from ingest.replay_buffer import update_buffer
 from schemas.artifacts import ReplayBuffer
 from schemas.features import LabelSpec
-from schemas.provenance import EXAMPLES_SPANS, REPLAY_SPANS_JOINED, REPLAY_SPANS_LEFT, decode_spans, encode_spans
+from schemas.provenance import (
+    EXAMPLES_SPANS,
+    REPLAY_PREVIOUS,
+    REPLAY_SPANS_JOINED,
+    REPLAY_SPANS_LEFT,
+    decode_spans,
+    encode_spans,
+)
 from schemas.replay import ReplayOptions
 
 
@@ -43,5 +50,7 @@ def ReplayGen(
         label=LabelSpec.model_validate_json(label).name,
         seed=seed,
     )
+    if previous:
+        buffer.set_string_custom_property(REPLAY_PREVIOUS, previous.uri)
     buffer.set_string_custom_property(REPLAY_SPANS_JOINED, encode_spans(update.joined))
     buffer.set_string_custom_property(REPLAY_SPANS_LEFT, encode_spans(update.left))

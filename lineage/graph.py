@@ -1,20 +1,20 @@
 """The family tree of models, from artifacts and events of ML Metadata. Questions to it are in `lineage.queries`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ml_metadata.metadata_store.metadata_store import ListOptions, MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
+from lineage.links import Link, read_links
 from schemas import provenance
 
-_Event = metadata_store_pb2.Event
-_INPUTS = frozenset({_Event.INPUT, _Event.INTERNAL_INPUT, _Event.DECLARED_INPUT})
-_OUTPUTS = frozenset({_Event.OUTPUT, _Event.INTERNAL_OUTPUT, _Event.DECLARED_OUTPUT})
 _REMOVED = frozenset({metadata_store_pb2.Artifact.MARKED_FOR_DELETION, metadata_store_pb2.Artifact.DELETED})
 # What a killed or failed attempt leaves. Asked for by name, since there are few of them among all executions; an
 # execution without a state was written by something older than states, and counts.
@@ -22,25 +22,8 @@ _INCOMPLETE = ListOptions(
     filter_query=" OR ".join(f"last_known_state = {state}" for state in ("NEW", "RUNNING", "FAILED", "CANCELED"))
 )
 
-
-# What a Trainer read that the answers speak of; its events name more, e.g. the condition that it ran under.
-_TRAINER_KEYS = frozenset(
-    {
-        provenance.EXAMPLES_KEY,
-        provenance.REPLAY_KEY,
-        provenance.TRANSFORM_GRAPH_KEY,
-        provenance.SCHEMA_KEY,
-        provenance.BASE_MODEL_KEY,
-        provenance.MODEL_KEY,
-    }
-)
-# What tells by its events which executions judged a model, pushed it, or filled a replay buffer.
-_TELLING_TYPES = (
-    provenance.PUSHED_MODEL_TYPE,
-    provenance.GATE_REPORT_TYPE,
-    provenance.BLESSING_TYPE,
-    provenance.REPLAY_BUFFER_TYPE,
-)
+# Their events tell which of the executions that read a model judged it.
+_JUDGEMENT_TYPES = (provenance.GATE_REPORT_TYPE, provenance.BLESSING_TYPE)
 
 
 class SpanKey(NamedTuple):
@@ -180,45 +163,69 @@ class ModelGraph:
         return {uri: tuple(models) for uri, models in children.items()}
 
 
-def load_models(store: MetadataStore) -> ModelGraph:
-    """Read all models of a store in nine calls, however many there are; attempts that did not complete do not count.
+def load_models(store: MetadataStore, *, evaluated: Collection[int] | None = None) -> ModelGraph:
+    """Read all models of a store in ten calls, however many there are; attempts that did not complete do not count.
 
-    Of the executions that touch a model only those that trained one are read whole: an artifact that a Gate, a Pusher
-    or a ReplayGen made tells which of the others they were.
+    Of the executions that touch a model only those that trained one are read whole: what a Pusher or a Gate made tells
+    which of the others they were.
+
+    Args:
+        store: An open store.
+        evaluated: Versions whose evaluation is wanted; reading those of a thousand models takes a while. None: all.
     """
     models = sorted(store.get_artifacts_by_type(provenance.MODEL_TYPE), key=lambda model: model.id)
     if not models:
         return ModelGraph()
-    found = [*models, *(artifact for name in _TELLING_TYPES for artifact in store.get_artifacts_by_type(name))]
-    touching = store.get_events_by_artifact_ids([artifact.id for artifact in found])
-    trainings = {event.execution_id for event in touching if _is_output(event, provenance.MODEL_KEY)}
-    events = [event for event in touching if event.execution_id not in trainings]
-    events += store.get_events_by_execution_ids(sorted(trainings)) if trainings else []
+    pushed = store.get_artifacts_by_type(provenance.PUSHED_MODEL_TYPE)
+    judgements = (artifact for name in _JUDGEMENT_TYPES for artifact in store.get_artifacts_by_type(name))
+    found = [*models, *pushed, *(judgements if evaluated is None else ())]
+    links = read_links(store.get_events_by_artifact_ids([artifact.id for artifact in found]))
+    whole = {link.execution_id for link in links if link.is_output and link.key == provenance.MODEL_KEY}
+    if evaluated:
+        whole |= _readers_of(links, {artifact.id for artifact in pushed if _version_of(artifact) in evaluated})
+    links = [link for link in links if link.execution_id not in whole]
+    links += read_links(store.get_events_by_execution_ids(sorted(whole))) if whole else []
     unfinished = {execution.id for execution in store.get_executions(_INCOMPLETE)}
-    events = [event for event in events if event.execution_id not in unfinished]
+    links = [link for link in links if link.execution_id not in unfinished]
+    missing = {link.artifact_id for link in links}.difference(artifact.id for artifact in found)
+    found += store.get_artifacts_by_id(sorted(missing)) if missing else []
     artifacts = {artifact.id: _artifact(artifact) for artifact in found}
-    read = {event.artifact_id for event in events if any(key in _TRAINER_KEYS for key, _ in _path(event))}
-    others = store.get_artifacts_by_id(sorted(read - artifacts.keys())) if read - artifacts.keys() else []
-    artifacts |= {artifact.id: _artifact(artifact) for artifact in others}
-    return build_graph([artifacts[model.id] for model in models], _executions(events, artifacts))
+    buffers = sorted(store.get_artifacts_by_type(provenance.REPLAY_BUFFER_TYPE), key=lambda buffer: buffer.id)
+    return build_graph(
+        [artifacts[model.id] for model in models], _executions(links, artifacts), map(_artifact, buffers)
+    )
 
 
-def _is_output(event: Any, key: str) -> bool:
-    return event.type in _OUTPUTS and any(step.key == key for step in event.path.steps)
+def _readers_of(links: Iterable[Link], pushed_ids: Collection[int]) -> set[int]:
+    """Return the executions that read, as their candidate, a model that was pushed as one of these artifacts."""
+    pushers = {link.execution_id for link in links if link.is_output and link.artifact_id in pushed_ids}
+    readers = [link for link in links if not link.is_output and link.key == provenance.MODEL_KEY]
+    models = {link.artifact_id for link in readers if link.execution_id in pushers}
+    return {link.execution_id for link in readers if link.artifact_id in models}
 
 
-def build_graph(models: Iterable[Artifact], executions: Iterable[Execution]) -> ModelGraph:
-    """Join model artifacts with the executions that made, judged and pushed them; later executions win."""
+def _version_of(pushed: Any) -> int | None:
+    return _Properties(pushed.custom_properties).get(provenance.PUSHED_VERSION)
+
+
+def build_graph(
+    models: Iterable[Artifact], executions: Iterable[Execution], buffers: Iterable[Artifact] = ()
+) -> ModelGraph:
+    """Join model artifacts with the executions that made, judged and pushed them; later executions win.
+
+    Args:
+        models: Model artifacts, oldest first.
+        executions: Executions, oldest first.
+        buffers: All replay buffers of the store, oldest first.
+    """
+    replay_spans = _spans_of_buffers(buffers)
     training: dict[str, Execution] = {}
     evaluation: dict[str, Execution] = {}
     version: dict[str, int] = {}
-    buffers: dict[str, frozenset[SpanKey] | None] = {}
     for execution in executions:
         made = execution.output(provenance.MODEL_KEY)
         candidate = execution.input(provenance.MODEL_KEY)
         pushed = execution.output(provenance.PUSHED_MODEL_KEY)
-        if buffer := execution.output(provenance.REPLAY_BUFFER_KEY):
-            buffers[buffer.uri] = _spans_in_buffer(buffer, execution.input(provenance.PREVIOUS_BUFFER_KEY), buffers)
         if made and execution.inputs:
             training[made.uri] = execution
         if candidate and execution.output(provenance.GATE_REPORT_KEY):
@@ -229,50 +236,60 @@ def build_graph(models: Iterable[Artifact], executions: Iterable[Execution]) -> 
     for model in models:
         uri = model.uri
         node = ModelNode(model, training.get(uri), evaluation.get(uri), version.get(uri))
-        replay_spans = buffers.get(node.replay.uri) if node.replay else None
-        nodes.setdefault(uri, replace(node, replay_spans=replay_spans))
+        nodes.setdefault(uri, replace(node, replay_spans=replay_spans.get(node.replay.uri) if node.replay else None))
     return ModelGraph(nodes)
 
 
-def _spans_in_buffer(
-    buffer: Artifact, previous: Artifact | None, buffers: Mapping[str, frozenset[SpanKey] | None]
-) -> frozenset[SpanKey] | None:
-    """Return the spans of a replay buffer, which says only what it has more and what less than the one before."""
-    if (listed := buffer.spans()) is not None:
-        return listed  # as it was written before only the difference was
-    before = buffers.get(previous.uri) if previous else frozenset()
-    joined, left = buffer.spans(provenance.REPLAY_SPANS_JOINED), buffer.spans(provenance.REPLAY_SPANS_LEFT)
-    return None if before is None or joined is None or left is None else before - left | joined
+def _spans_of_buffers(buffers: Iterable[Artifact]) -> Mapping[str, frozenset[SpanKey] | None]:
+    """Return the spans in every replay buffer by its uri; None where they are not known.
+
+    A buffer says only what it has more and what less than the one before, which is always older.
+    """
+    spans: dict[str, frozenset[SpanKey] | None] = {}
+    for buffer in buffers:
+        previous = buffer.text(provenance.REPLAY_PREVIOUS)
+        before = spans.get(previous) if previous else frozenset()
+        joined, left = buffer.spans(provenance.REPLAY_SPANS_JOINED), buffer.spans(provenance.REPLAY_SPANS_LEFT)
+        if (listed := buffer.spans()) is not None:
+            spans[buffer.uri] = listed  # as all were written before only the difference was
+        elif before is None or joined is None or left is None:
+            spans[buffer.uri] = None
+        else:
+            spans[buffer.uri] = (before - left if left else before) | joined
+    return spans
 
 
-def _executions(events: Iterable[Any], artifacts: Mapping[int, Artifact]) -> list[Execution]:
-    """Group events into executions, oldest first."""
-    channels: dict[int, tuple[dict[str, list[tuple[int, Artifact]]], ...]] = defaultdict(
-        lambda: (defaultdict(list), defaultdict(list))
-    )
-    for event in events:
-        inputs, outputs = channels[event.execution_id]
-        side = inputs if event.type in _INPUTS else outputs if event.type in _OUTPUTS else None
-        if side is not None and event.artifact_id in artifacts:
-            for key, index in _path(event):
-                side[key].append((index, artifacts[event.artifact_id]))
-    return [Execution(*map(_in_order, channels[execution_id])) for execution_id in sorted(channels)]
-
-
-def _path(event: Any) -> list[tuple[str, int]]:
-    """Return the channels an event speaks of: TFX writes its path as key, index, key, index, …."""
-    steps = list(event.path.steps)
-    return [(key.key, index.index) for key, index in zip(steps[::2], steps[1::2], strict=False)]
-
-
-def _in_order(channels: Mapping[str, list[tuple[int, Artifact]]]) -> dict[str, tuple[Artifact, ...]]:
-    return {
-        key: tuple(artifact for _, artifact in sorted(entries, key=lambda entry: entry[0]))
-        for key, entries in channels.items()
-    }
+def _executions(links: Iterable[Link], artifacts: Mapping[int, Artifact]) -> Iterator[Execution]:
+    """Group links into executions, oldest first."""
+    for _, group in groupby(sorted(links), key=attrgetter("execution_id")):
+        sides: tuple[dict[str, tuple[Artifact, ...]], ...] = ({}, {})
+        for link in group:
+            side = sides[link.is_output]
+            side[link.key] = (*side.get(link.key, ()), artifacts[link.artifact_id])
+        yield Execution(inputs=sides[False], outputs=sides[True])
 
 
 def _artifact(artifact: Any) -> Artifact:
-    properties = {name: getattr(value, value.WhichOneof("value")) for name, value in artifact.custom_properties.items()}
     created_at = datetime.fromtimestamp(artifact.create_time_since_epoch / 1000, UTC)
+    properties = _Properties(artifact.custom_properties)
     return Artifact(artifact.uri, created_at, properties, artifact.state in _REMOVED)
+
+
+class _Properties(Mapping[str, Any]):
+    """Custom properties as ML Metadata has them; each is converted when it is asked for, and most never are."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        # A protobuf map makes an entry of whatever it is asked for.
+        if name not in self._values:
+            raise KeyError(name)
+        value = self._values[name]
+        return getattr(value, value.WhichOneof("value"))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)

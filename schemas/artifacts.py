@@ -21,7 +21,7 @@ class ReplayBuffer(Artifact):
 
     On disk: `{uri}/` + the paths in `schemas.replay`.
     Custom properties `spans_joined` and `spans_left`: the spans with train examples in it that the buffer before had
-    none of, and the other way round, encoded by `schemas.provenance.encode_spans`.
+    none of, and the other way round, encoded by `schemas.provenance.encode_spans`; `previous_uri`: that buffer.
     """
 
     TYPE_NAME = "ReplayBuffer"

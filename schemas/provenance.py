@@ -25,8 +25,6 @@ GATE_REPORT_KEY = "report"
 BLESSING_KEY = "blessing"
 PUSHED_MODEL_KEY = "pushed_model"
 REPLAY_KEY = "replay"
-REPLAY_BUFFER_KEY = "buffer"
-PREVIOUS_BUFFER_KEY = "previous"
 
 # On Examples: the spans inside, see `encode_spans`.
 EXAMPLES_SPANS = "spans"
@@ -34,6 +32,7 @@ EXAMPLES_SPANS = "spans"
 # On ReplayBuffer, as `encode_spans` writes them: spans with train examples in it that the buffer before had none of,
 # and the other way round. Only the difference, since a list of every span in every buffer grows with the square of the
 # runs; how many examples each has is in the buffer's own `membership.json`.
+REPLAY_PREVIOUS = "previous_uri"  # of the buffer before; absent on the first
 REPLAY_SPANS_JOINED = "spans_joined"
 REPLAY_SPANS_LEFT = "spans_left"
 

@@ -8,7 +8,7 @@ from components.replay_gen import ReplayGen
 from ingest.replay_buffer import read_replay
 from schemas.artifacts import ReplayBuffer
 from schemas.features import LabelSpec
-from schemas.provenance import REPLAY_SPANS_JOINED, REPLAY_SPANS_LEFT, decode_spans, encode_spans
+from schemas.provenance import REPLAY_PREVIOUS, REPLAY_SPANS_JOINED, REPLAY_SPANS_LEFT, decode_spans, encode_spans
 from schemas.replay import MEMBERSHIP_FILE, Membership, ReplayOptions
 
 LABEL = LabelSpec(name="name", task="multiclass").model_dump_json()
@@ -65,6 +65,8 @@ def test_buffer_grows_from_the_previous_one_and_a_repeated_span_changes_nothing(
     assert _membership(second).members["train"] == {"6-1": 2, "7-1": 2}
     assert _membership(again) == _membership(second)
     assert [_changes(buffer) for buffer in (second, again)] == [([(7, 1)], []), ([], [])]
+    assert not first.has_custom_property(REPLAY_PREVIOUS)
+    assert second.get_string_custom_property(REPLAY_PREVIOUS) == first.uri
     assert read_replay(Path(again.uri), "eval")[0] == read_replay(Path(second.uri), "eval")[0]
 
 

@@ -106,6 +106,8 @@ class PipelineHistory:
             provenance.REPLAY_SPANS_JOINED: provenance.encode_spans(after - before),
             provenance.REPLAY_SPANS_LEFT: provenance.encode_spans(before - after),
         }
+        if previous:
+            properties[provenance.REPLAY_PREVIOUS] = previous.uri
         artifact = self.artifact(provenance.REPLAY_BUFFER_TYPE, properties, uri=str(folder))
         self.run("ReplayGen", {"previous": [previous]} if previous else {}, {"buffer": [artifact]})
         return artifact

@@ -258,6 +258,15 @@ def test_reading_takes_few_calls_however_many_models(history: Any) -> None:
     assert store.num_calls == 9
 
 
+def test_reading_one_evaluation_answers_the_same(history: Any) -> None:
+    whole = history.graph()
+    for version in (1, 2, 4, 5, 6):
+        part = load_models(history.store, evaluated=[version])
+        assert model_lineage(part, find_model(part, version)) == model_lineage(whole, find_model(whole, version))
+        assert [node.evaluation is not None for node in part.models.values()].count(True) == 1
+    assert span_lineage(load_models(history.store, evaluated=()), 3) == span_lineage(whole, 3)
+
+
 def test_an_empty_store_has_no_models(make_history: MakeHistory) -> None:
     assert load_models(make_history().store).models == {}
 
@@ -336,7 +345,7 @@ def test_a_buffer_that_lists_all_its_spans_is_believed(make_history: MakeHistory
     spans = {provenance.EXAMPLES_SPANS: provenance.encode_spans([make_ref(1), make_ref(2)])}
     earlier = history.artifact(provenance.REPLAY_BUFFER_TYPE, spans)
     joined = {provenance.REPLAY_SPANS_JOINED: provenance.encode_spans([make_ref(3)]), "spans_left": "[]"}
-    later = history.artifact(provenance.REPLAY_BUFFER_TYPE, joined)
+    later = history.artifact(provenance.REPLAY_BUFFER_TYPE, joined | {provenance.REPLAY_PREVIOUS: earlier.uri})
     history.run("ReplayGen", {}, {"buffer": [earlier]})
     history.run("ReplayGen", {"previous": [earlier]}, {"buffer": [later]})
     model = history.train(history.examples(make_ref(4)), replay=later)
