@@ -9,8 +9,10 @@ from core.clock import Clock, SystemClock
 from core.errors import LeaseHeldError, LeaseLostError, PipelineError, StoppedError, UnavailableError
 from core.files import write_text_atomically
 from ledger.ledger import Ledger
+from ledger.planning import SHADOW_TRIGGER
 from pipeline.arrivals import Discovery
 from pipeline.config import Config
+from pipeline.corrections import pending_repairs
 from pipeline.cycle import STAGES, Cycle, Dag, Listeners, TfxDag
 from pipeline.decision import Decision
 from pipeline.knowledge import check_any_span, read_knowledge
@@ -25,10 +27,13 @@ from pipeline.plan import (
     shadow_is_due,
 )
 from pipeline.preflight import check_config
+from pipeline.registry import serve_champion
+from pipeline.repair import joined
 from schemas.ledger_records import RunOutcome, RunRecord, RunStart
+from schemas.spans import SpanRef
 from schemas.verdicts import Verdict
 
-SHADOW_TRIGGER = "shadow"
+CORRECTION_TRIGGER = "correction"
 JUDGE_AGAIN_TRIGGER = "champion_moved"
 # A champion that moves more often than this while one candidate is judged is moved by hand, and shall stay.
 MAX_JUDGEMENTS = 3
@@ -68,7 +73,7 @@ class Controller:
         if (finished := self.resume()) is not None:
             return finished
         knowledge = read_knowledge(self._ledger, self.config, unusable=unusable)
-        due = next_span(knowledge, self.config.window)
+        due = next_span(knowledge, self.config.window, deferred=self.deferred_spans())
         return due if isinstance(due, Skip) else self._run(Request(due, "next", self.clock.now()))
 
     def run_span(self, span: int) -> Decision | Skip:
@@ -122,9 +127,17 @@ class Controller:
             return self.resume()
         return self._follow(self._execute(_plan_of(run), is_resumed=True))
 
+    def deferred_spans(self) -> frozenset[SpanRef]:
+        """Return the corrections that wait for the next cycle of another span; those to be ignored are skipped here."""
+        repairs = pending_repairs(self._ledger, self.config)
+        for repair in repairs:
+            if repair.kind == "ignore":
+                self._ledger.move_span(repair.correction, "skipped", reason=repair.why)
+        return frozenset(repair.correction for repair in repairs if not repair.has_own_cycle)
+
     def reconcile_serving(self) -> None:
         """Make the served folder show the champion, whatever happened to it."""
-        self._cycle.reconcile_serving()
+        serve_champion(self.config, self._ledger)
 
     def _look(self) -> dict[int, str]:
         """Register what has arrived, and return why a span's folder cannot be used."""
@@ -132,10 +145,24 @@ class Controller:
         check_any_span(self._ledger, self.config, unusable)
         return unusable
 
-    def _run(self, request: Request) -> Decision:
+    def _run(self, request: Request) -> Decision | Skip:
         check_config(self.config)
         self.reconcile_serving()
-        return self._follow(self._attempt(request))
+        repaired = self._with_repair(request)
+        return repaired if isinstance(repaired, Skip) else self._follow(self._attempt(repaired))
+
+    def _with_repair(self, request: Request) -> Request | Skip:
+        """Add to a request what corrections of earlier spans ask for, unless somebody decided that already."""
+        if request.repair is not None or request.is_shadow or request.action == "score":
+            return request
+        repairs = pending_repairs(self._ledger, self.config)
+        own = next((repair for repair in repairs if repair.correction == request.span), None)
+        if own is None:
+            return replace(request, repair=joined(repairs))
+        if not own.has_own_cycle:
+            self.deferred_spans()
+            return Skip(reason=own.why, span=own.correction)
+        return replace(request, trigger=CORRECTION_TRIGGER, repair=own.request, force_cold=own.force_cold)
 
     def _follow(self, decision: Decision) -> Decision:
         """Do what an outcome leads to: a cold run after drift, another judgement, a shadow model that is due."""

@@ -22,12 +22,11 @@ from pipeline.decision import Decision, Push, write_decision
 from pipeline.plan import RunPlan
 from pipeline.promotion import moves_backwards, newest_span
 from pipeline.record import Outcome, read_outcome
+from pipeline.registry import serve_champion
 from pipeline.sources import digest_of_code
 from schemas.ledger_records import ModelRecord, RunOutcome, SpanOutcome, SpanState
-from schemas.model_layout import SERVING_FOLDER
 from schemas.spans import SpanRef
 from schemas.training import ModelShape
-from serving.version_store import reconcile
 
 # What a cycle passes through, in order, before its last state.
 STAGES: tuple[SpanState, ...] = ("arrived", "validated", "trained", "evaluated")
@@ -210,15 +209,8 @@ class Cycle:
         if not self._ledger.promote(expected, model.version, run_id=plan.run_id, reason=outcome.reasons[0]):
             return "champion_moved", outcome.push, ("The champion moved while this candidate was judged.",)
         self.listeners.step("expose")
-        self.reconcile_serving()
+        serve_champion(self.config, self._ledger)
         return "pushed", outcome.push.model_copy(update={"is_champion": True}), ()
-
-    def reconcile_serving(self) -> None:
-        """Make the served folder show the ledger's champion as its highest version, whatever happened to it."""
-        with self._ledger.fenced():
-            champion = self._ledger.champion()
-            if champion is not None:
-                reconcile(self.config.serving_path, champion.version, Path(champion.model_uri) / SERVING_FOLDER)
 
     def _record(self, plan: RunPlan, outcome: Outcome, decision: Decision, notes: tuple[str, ...]) -> None:
         self.listeners.step("decide")

@@ -1,5 +1,6 @@
 """What a cycle will read, and why: a pure function of what is known before it starts. Nothing is read or written."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -132,8 +133,10 @@ class Knowledge(Record):
         return record is not None and record.state in DONE_STATES
 
 
-def next_span(knowledge: Knowledge, window: WindowOptions) -> SpanRef | Skip:
+def next_span(knowledge: Knowledge, window: WindowOptions, *, deferred: Collection[SpanRef] = ()) -> SpanRef | Skip:
     """Choose the span that `run --next` works on.
+
+    Spans in `deferred` wait for the cycle of another one, which they will be part of.
 
     With a champion it is the oldest span that is not done. Without one it is the last span of the first full
     window, so that the first model learns from history; fewer spans than that are used as they are.
@@ -141,9 +144,12 @@ def next_span(knowledge: Knowledge, window: WindowOptions) -> SpanRef | Skip:
     Raises:
         DataError: a span before it is on disk but cannot be used.
     """
-    pending = [ref for ref in knowledge.spans if not knowledge.is_done(ref)]
+    pending = [ref for ref in knowledge.spans if not knowledge.is_done(ref) and ref not in deferred]
+    if not pending and deferred:
+        numbers = ", ".join(str(span) for span in sorted(ref.span for ref in deferred))
+        return Skip(reason=f"The correction of span {numbers} waits for the next cycle of another span.")
     if not pending:
-        return Skip(reason=f"All {len(knowledge.spans)} spans are done; nothing new has arrived.")
+        return Skip(reason="All spans are done; nothing new has arrived.")
     history = 1 if knowledge.champion is not None else min(window.cold_spans, len(pending))
     chosen = pending[history - 1]
     # Going past a broken span would drop it silently.
@@ -239,7 +245,7 @@ def plan_run(
     refresh_because = None if base is None else _reason_for_refresh(knowledge, base, ref, window)
     num_cold_spans = window.shadow_spans if request.is_shadow else window.cold_spans
     chosen = _window(knowledge, ref, num_cold_spans if base is None else window.warm_spans)
-    if repair is not None and base is not None:
+    if repair is not None:
         chosen = repair.window or _in_order({*chosen, *repair.corrections}, last=ref)
     if base is None:
         analysed, start = chosen, f"Cold start with a new transform graph: {cold_because}"

@@ -245,7 +245,7 @@ def test_own_functions_over_spans_that_somebody_else_writes(home: Path, arrivals
     assert [run["outcome"] for run in (cold, warm)] == ["pushed", "pushed"]
     assert [run["plan"]["span"]["span"] for run in (cold, warm)] == [FIRST_DATED_SPAN, FIRST_DATED_SPAN + 1]
     assert warm["plan"]["initialisation"] == "warm"
-    assert nothing["reason"] == "All 2 spans are done; nothing new has arrived."
+    assert nothing["reason"] == "All spans are done; nothing new has arrived."
     measured = {finding["feature"] for finding in warm["drift"]["findings"]}
     assert "carrier" in measured
     assert "miles_per_hour" not in measured

@@ -291,3 +291,57 @@ def test_serving_folder_that_vanished_is_restored(small):
     shutil.rmtree(small.config.serving_path)
     controller.run_next()
     _check(small)
+
+
+def _corrected(pipeline, repair):
+    """Push spans 2, 3 and 4, correct span 3, and return the correction and a controller that repairs like that."""
+    for _ in range(3):
+        pipeline.controller().run_next()
+    corrections = pipeline.config.corrections.model_copy(update={"repair": repair})
+    return pipeline.add_span(3, version=2), pipeline.controller(corrections=corrections)
+
+
+def _state_of(pipeline, ref):
+    return pipeline.ledger.span(ref).state
+
+
+def test_correction_waits_for_the_next_cycle_and_joins_it(small):
+    correction, controller = _corrected(small, "replay")
+    waits = controller.run_next()
+    assert isinstance(waits, Skip)
+    assert waits.reason == "The correction of span 3 waits for the next cycle of another span."
+    small.add_span(5)
+    decision = controller.run_next()
+    assert [(ref.span, ref.version) for ref in decision.plan.window] == [(3, 2), (5, 1)]
+    assert (_state_of(small, correction), small.states()[5]) == ("trained", "pushed")
+    assert isinstance(controller.run_next(), Skip)
+    _check(small)
+
+
+def test_correction_that_is_ignored_is_skipped_with_a_note(small):
+    correction, controller = _corrected(small, "ignore")
+    assert isinstance(controller.run_next(), Skip)
+    record = small.ledger.span(correction)
+    assert record.state == "skipped"
+    assert "Nothing is trained again" in record.reason
+
+
+def test_correction_is_learned_again_from_the_last_clean_ancestor(small):
+    correction, controller = _corrected(small, "rerun")
+    champion = small.ledger.champion()
+    decision = controller.run_next()
+    plan = decision.plan
+    assert (plan.trigger, plan.span, plan.base.span) == ("correction", correction, 2)
+    assert sorted((ref.span, ref.version) for ref in plan.window) == [(3, 2), (4, 1)]
+    assert plan.champion.version == champion.version
+    assert (plan.replay_uri, plan.reference_statistics_uri) == ("/replay/2", "/statistics/2")
+    assert (small.ledger.champion().newest_span, small.ledger.champion().base_version) == (4, plan.base.version)
+    _check(small)
+
+
+def test_correction_may_lead_to_a_cold_start(small):
+    correction, controller = _corrected(small, "cold_start")
+    decision = controller.run_next()
+    assert (decision.plan.initialisation, decision.outcome) == ("cold", "pushed")
+    assert decision.plan.window[-1] == correction
+    _check(small)
