@@ -1,6 +1,8 @@
-"""`perennial status`: what became of every span, and which model serves."""
+"""`perennial status`: what became of every span, which model serves, and what goes on now."""
 
 import json
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,147 +10,178 @@ import click
 
 from cli.console import make_console
 from cli.options import config_options, json_option
-from schemas.base import Record
-from schemas.gate import HEADLINE_METRIC
-from schemas.ledger_records import SpanState
-from schemas.scores import PrequentialSummary, prequential_history
+from core.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from rich.table import Table
 
-    from ledger.ledger import Ledger
     from pipeline.config import Config
+    from pipeline.overview import ChampionStatus, OpenRun, SpanStatus, Status, Worker
+    from schemas.ledger_records import SpanState, Transition
 
-# The table folds the spans that only wait after this many; `--json` has all.
+# Rows of the table: the newest spans that something became of, and the first that wait. `--json` has all.
+MAX_TOUCHED_ROWS = 30
 MAX_WAITING_ROWS = 3
-STATE_COLOURS: dict[SpanState, str] = {"pushed": "green", "rejected": "yellow", "blocked": "red"}
+# Sentences below the table; they are about its rows, the newest.
+MAX_REASONS = 10
+MAX_ALERTS = 10
+MAX_REQUESTS = 5
+STATE_COLOURS: "dict[SpanState, str]" = {
+    "pushed": "green",
+    "rejected": "yellow",
+    "blocked": "red",
+    "quarantined": "red",
+    "skipped": "dim",
+    "superseded": "dim",
+}
+_EXPLAINED_STATES = frozenset({"rejected", "blocked", "quarantined", "skipped", "superseded", "arrived"})
 
 
-class ChampionStatus(Record):
-    """The model that serves, and the span that made it."""
-
-    version: int
-    span: int
-
-
-class SpanStatus(Record):
-    """One row of the table; `seconds` is the wall time of the span's run, `prequential` all metrics of that score."""
-
-    span: int
-    version: int
-    state: SpanState
-    examples: int
-    drift_verdict: str | None
-    candidate_auc: float | None
-    champion_auc: float | None
-    prequential: dict[str, float] | None
-    pushed_version: int | None
-    seconds: float | None
-
-
-class Status(Record):
-    """What `perennial status --json` prints.
-
-    Attributes:
-        champion: None before the first push.
-        prequential: Where the champions' scores on spans that nothing had trained on yet stand; None before the first.
-    """
-
-    champion: ChampionStatus | None = None
-    spans: tuple[SpanStatus, ...] = ()
-    prequential: PrequentialSummary | None = None
-
-
-@click.command(short_help="Show what became of every span, and the champion.")
+@click.command(short_help="Show what became of every span, the champion, and what goes on now.")
+@click.option("--span", type=click.IntRange(min=0), metavar="SPAN", help="Show every step of this span instead.")
 @config_options
 @json_option
-def status(config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+def status(span: int | None, config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     r"""Show every span with its verdict, its AUC and the version it was pushed as, and the model that serves.
+
+    Below the table: why spans were refused, who runs the pipeline, what was asked for, and what is overdue.
 
     \b
     Example:
       perennial status --config conf/flights.yaml
+      perennial status --span 12
       perennial status --json | jq .champion
     """
     from ledger.ledger import Ledger
     from pipeline.config import load_config
+    from pipeline.overview import Status, read_status
 
     config = load_config(config_path, overrides)
-    report, reasons = Status(), tuple[str, ...]()
+    report, steps = Status(), list["Transition"]()
     if Ledger.exists(config.ledger_url):
         with Ledger.open(config.ledger_url, config.name) as ledger:
-            report, reasons = read_status(ledger, config), read_reasons(ledger)
-    if as_json:
+            if span is not None:
+                steps = ledger.transitions(span)
+            else:
+                report = read_status(ledger, config, now=datetime.now(UTC))
+    if span is not None:
+        _print_steps(config, span, steps, as_json=as_json)
+    elif as_json:
         click.echo(json.dumps(report.model_dump(mode="json"), indent=1))
     else:
-        print_status(config, report, reasons)
+        print_status(config, report)
 
 
-def read_status(ledger: "Ledger", config: "Config") -> Status:
-    """Return the champion, all spans as the table shows them, and where the prequential scores stand."""
-    from monitoring.prequential import summarise
+def print_status(config: "Config", report: "Status") -> None:
+    """Print the table, the reasons below it, the champion and its prequential scores, and what goes on now."""
+    from schemas.gate import HEADLINE_METRIC
 
-    champion = ledger.champion()
-    history = prequential_history(ledger.spans())
-    metric = HEADLINE_METRIC[config.label.task]
-    return Status(
-        prequential=summarise(history, config.gate.prequential, metric) if history else None,
-        champion=ChampionStatus(version=champion.version, span=champion.span) if champion else None,
-        spans=tuple(
-            SpanStatus(
-                examples=record.num_examples,
-                **record.model_dump(include=set(SpanStatus.model_fields) - {"examples"}),
-            )
-            for record in ledger.spans()
-        ),
-    )
-
-
-def read_reasons(ledger: "Ledger") -> tuple[str, ...]:
-    """Return a sentence for every span that was rejected or blocked, or whose last run failed."""
-    last_runs = {(run.span, run.version): run for run in ledger.runs()}
-    sentences = []
-    for record in ledger.spans():
-        last = last_runs.get((record.span, record.version))
-        if record.state in ("rejected", "blocked") and record.reason:
-            sentences.append(f"Span {record.span} was {record.state}: {record.reason}")
-        elif record.state == "arrived" and last and last.outcome == "failed":
-            sentences.append(f"Span {record.span} failed and will be tried again: {last.error}")
-    return tuple(sentences)
-
-
-def print_status(config: "Config", report: Status, reasons: tuple[str, ...]) -> None:
-    """Print the table, the reasons below it, the champion and its prequential scores."""
     if not report.spans:
         click.echo(f"Pipeline {config.name} has no spans yet. Run `perennial ingest`, then `perennial run --next`.")
         return
-    make_console().print(_table(report, HEADLINE_METRIC[config.label.task]))
-    for sentence in reasons:
+    shown = _shown(report.spans)
+    make_console().print(_table(report.spans, shown, HEADLINE_METRIC[config.label.task]))
+    for sentence in (*_reasons(shown), *_now(report), f"champion: {_champion_text(report.champion)}"):
         click.echo(sentence)
-    champion = report.champion
-    serving = f"version {champion.version}, trained for span {champion.span}" if champion else "none yet"
-    click.echo(f"champion: {serving}")
     if report.prequential is not None:
         click.echo(f"before training on each span: {report.prequential.sentence}")
 
 
-def _table(report: Status, metric: str) -> "Table":
+def _shown(spans: "Sequence[SpanStatus]") -> "list[SpanStatus]":
+    touched = [span for span in spans if span.state != "arrived"][-MAX_TOUCHED_ROWS:]
+    waiting = [span for span in spans if span.state == "arrived"][:MAX_WAITING_ROWS]
+    return sorted([*touched, *waiting], key=lambda span: (span.span, span.version))
+
+
+def _reasons(shown: "Sequence[SpanStatus]") -> "Iterator[str]":
+    explained = [span for span in shown if span.reason and span.state in _EXPLAINED_STATES]
+    for span in explained[-MAX_REASONS:]:
+        name = f"Span {span.span}" if span.version == 1 else f"Span {span.span} version {span.version}"
+        if span.state == "arrived":
+            yield f"{name} failed and will be tried again: {span.reason}"
+        else:
+            yield f"{name} was {span.state}: {span.reason}"
+    if len(explained) > MAX_REASONS:
+        yield f"{len(explained) - MAX_REASONS} earlier reasons are not shown; `--json` has all."
+
+
+def _now(report: "Status") -> "Iterator[str]":
+    """Yield what goes on now, and what somebody should look into."""
+    for sentence in report.alerts[:MAX_ALERTS]:
+        yield f"look: {sentence}"
+    if (last := report.last_run) is not None:
+        ended = "" if last.finished_at is None else f" at {_time(last.finished_at)}"
+        yield f"last cycle: span {last.span} version {last.version}, {last.outcome}{ended}"
+    for run in report.open_runs:
+        yield _open_run_text(run, report.worker)
+    if report.worker is not None:
+        yield f"worker: {_worker_text(report.worker)}"
+    for request in report.requests[:MAX_REQUESTS]:
+        what = "the next span" if request.span is None else f"span {request.span}"
+        how = f", {request.initialisation}" if request.initialisation else ""
+        yield f"asked for: {what}{how} (request {request.id}, {_time(request.requested_at)})"
+    if len(report.requests) > MAX_REQUESTS:
+        yield f"{len(report.requests) - MAX_REQUESTS} more requests wait."
+
+
+def _open_run_text(run: "OpenRun", worker: "Worker | None") -> str:
+    word = "interrupted" if worker is None or worker.is_dead else "running"
+    attempt = f", attempt {run.attempts} of {run.max_attempts} without progress" if run.attempts > 1 else ""
+    end = "; the next `perennial run` finishes it" if word == "interrupted" else ""
+    return f"{word}: span {run.span} version {run.version}{attempt}, since {_time(run.started_at)}{end}"
+
+
+def _worker_text(worker: "Worker") -> str:
+    seen = "never seen" if worker.heartbeat_at is None else f"last sign of life at {_time(worker.heartbeat_at)}"
+    return f"{worker.holder}, {seen}" + (", and it is gone" if worker.is_dead else "")
+
+
+def _champion_text(champion: "ChampionStatus | None") -> str:
+    if champion is None:
+        return "none yet"
+    text = f"version {champion.version}, trained for span {champion.span}"
+    if champion.moved_by not in (None, "cycle"):
+        before = "" if champion.previous is None else f" from version {champion.previous}"
+        word = "rolled back" if champion.moved_by == "rollback" else "promoted"
+        why = f": {champion.reason}" if champion.reason else ""
+        text += f", {word}{before} at {_time(champion.since)}{why}"
+    return text
+
+
+def _print_steps(config: "Config", span: int, steps: "Sequence[Transition]", *, as_json: bool) -> None:
+    if not steps:
+        raise DataError(
+            f"Span {span} is not in the ledger of {config.name!r}. Expected a span that was ingested, and found by a "
+            f"run; received span={span}. Look at `perennial status`."
+        )
+    if as_json:
+        click.echo(json.dumps([step.model_dump(mode="json") for step in steps], indent=1))
+        return
+    # Lines and no table: unlike a cell, a reason is never cut.
+    for step in steps:
+        origin = "" if step.from_state is None else f"{step.from_state} -> "
+        run = "" if step.run_id is None else f"  by run {step.run_id}"
+        why = "" if step.reason is None else f"  {step.reason}"
+        click.echo(f"{_time(step.at)}  version {step.version}  {origin + step.to_state:<24}{run}{why}".rstrip())
+
+
+def _table(spans: "Sequence[SpanStatus]", shown: "Sequence[SpanStatus]", metric: str) -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("span", justify="right")
     table.add_column("ver", justify="right")
     table.add_column("state")
     table.add_column("examples", justify="right")
     table.add_column("drift")
-    table.add_column("AUC", justify="right")
-    table.add_column("champion", justify="right")
-    table.add_column("before", justify="right")
-    table.add_column("pushed", justify="right")
-    table.add_column("sec", justify="right")
-    last_touched = max((index for index, span in enumerate(report.spans) if span.state != "arrived"), default=-1)
-    shown = report.spans[: last_touched + 1 + MAX_WAITING_ROWS]
+    for name in ("AUC", "champion", "before", "pushed", "sec"):
+        table.add_column(name, justify="right")
+    keys = {(span.span, span.version, span.state) for span in shown}
+    folded = [span for span in spans if (span.span, span.version, span.state) not in keys]
+    _add_fold(table, [span for span in folded if span.state != "arrived"], "earlier")
     for span in shown:
         table.add_row(
             str(span.span),
@@ -163,10 +196,23 @@ def _table(report: Status, metric: str) -> "Table":
             _number(span.seconds, 1),
             style=STATE_COLOURS.get(span.state),
         )
-    if waiting := report.spans[len(shown) :]:
-        count = sum(span.examples for span in waiting)
-        table.add_row("…", "", f"{len(waiting)} more", f"{count:,}", style="dim")
+    _add_fold(table, [span for span in folded if span.state == "arrived"], "more")
     return table
+
+
+def _add_fold(table: "Table", spans: "Sequence[SpanStatus]", word: str) -> None:
+    """Add one row for many, and one for each of their states where they are of several."""
+    if not spans:
+        return
+    table.add_row("…", "", f"{len(spans):,} {word}", f"{sum(span.examples for span in spans):,}", style="dim")
+    counts = Counter(span.state for span in spans)
+    if len(counts) > 1:
+        for state, count in counts.most_common():
+            table.add_row("", "", f"{count:,} {state}", style="dim")
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _number(value: float | None, decimals: int) -> str:
