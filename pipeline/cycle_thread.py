@@ -9,24 +9,27 @@ from pipeline.cycle import Listeners
 from pipeline.decision import Decision
 from pipeline.plan import Request, RunPlan, Skip
 from pipeline.ticks import Running
+from schemas.spans import SpanRef
+
+Result = Decision | Skip | None
+# Runs a function in the background. Tests have something that they can watch step by step.
+Spawn = Callable[[Callable[[], None]], None]
 
 
 class CycleRunner(Protocol):
     """What carries out what the daemon decides; `pipeline.controller.Controller` does."""
 
-    def resume(self) -> Decision | Skip | None:
+    def resume(self) -> Result:
         """Finish what a dead worker left; None: there is nothing to finish."""
 
-    def run_request(self, request: Request) -> Decision | Skip:
+    def run_request(self, request: Request) -> Result:
         """Run a cycle."""
 
     def reconcile_serving(self) -> None:
         """Make the served folder show the champion."""
 
-
-Result = Decision | Skip | None
-# Runs a function in the background. Tests have something that they can watch step by step.
-Spawn = Callable[[Callable[[], None]], None]
+    def deferred_spans(self) -> frozenset[SpanRef]:
+        """Return the corrections that wait for the next cycle of another span."""
 
 
 def spawn_thread(work: Callable[[], None]) -> None:

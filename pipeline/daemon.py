@@ -54,7 +54,7 @@ class Daemon:
         while not self._stop.is_set():
             try:
                 self._take_a_term(is_once=False)
-            except LeaseHeldError as error:
+            except (LeaseHeldError, LeaseLostError) as error:
                 self._stand_by(error)
             except Exception as error:
                 self._wait_after(error)
@@ -143,7 +143,7 @@ class Daemon:
     def _may_leave_work(self, deadline: float) -> bool:
         return self._hurry.is_set() or (self._stop.is_set() and self._clock.monotonic() >= deadline)
 
-    def _stand_by(self, error: LeaseHeldError) -> None:
+    def _stand_by(self, error: PipelineError) -> None:
         if self.board.status.problem != str(error):
             self._log.info("%s", error, extra={"event": "standby"})
         self.board.update(state="standby", holds_lease=False, problem=str(error))

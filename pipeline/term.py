@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from core.clock import Clock
 from core.errors import LeaseLostError, PipelineError, StoppedError
@@ -25,7 +26,10 @@ from pipeline.plan import Request
 from pipeline.policies import TriggerOptions
 from pipeline.ticks import Replacement, Start, Tick, TriggerView
 from pipeline.triggers import tick
-from pipeline.view import LOOKED_AT, read_view
+from pipeline.view import LOOKED_AT, ProcessState, read_view
+
+if TYPE_CHECKING:
+    from schemas.spans import SpanRef
 
 # A file of a source that has not changed for so long counts as whole; who writes longer pauses in between renames it.
 SETTLE_SECONDS = 5.0
@@ -102,6 +106,8 @@ class Term:
         self._cycle: CycleThread | None = None
         self._replacement: Replacement | None = None
         self._has_resumed = False
+        self._has_refused = False
+        self._deferred: frozenset[SpanRef] = frozenset()
         self._is_first = True
         self._alerts: tuple[str, ...] = ()
 
@@ -124,6 +130,11 @@ class Term:
         findings = self._discovery.register(self._ledger)
         if self._cycle is None:
             self._resume_or_reconcile()
+        if self._has_refused:
+            # The runner knew better than the triggers; asking again at once would turn in a circle.
+            self._has_refused = False
+            self.is_done = self._cycle is None
+            return self._options.poll_seconds
         if self._cycle is not None and self._cycle.running is None:
             # It plans, or finds out what a dead worker left; the triggers must know which.
             self.is_done = False
@@ -131,7 +142,8 @@ class Term:
             return self._options.poll_seconds
         now = self._clock.now()
         running = None if self._cycle is None else self._cycle.running
-        view = read_view(self._ledger, self._config, findings, now=now, running=running, is_first=self._is_first)
+        state = ProcessState(now=now, running=running, is_first_look=self._is_first, deferred=self._deferred)
+        view = read_view(self._ledger, self._config, findings, state)
         answer = self._seams.decide(self._options, view, now)
         is_settling = self._is_first and findings.num_settling > 0
         self._carry_out(answer, now)
@@ -169,6 +181,7 @@ class Term:
         self.is_well = True
         if not isinstance(result, Decision):
             if result is not None:
+                self._has_refused = True
                 self._log.info("%s", result.reason, extra=_about(cycle, "cycle_skipped"))
             return
         self._board.update(
@@ -213,6 +226,7 @@ class Term:
     def _resume_or_reconcile(self) -> None:
         if self._has_resumed and self._ledger.open_run() is None:
             self._idle_runner.reconcile_serving()
+            self._deferred = self._idle_runner.deferred_spans()
             return
         self._has_resumed = True
         cycle = self._new_cycle(None)

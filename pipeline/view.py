@@ -1,6 +1,7 @@
 """Reads from the ledger what a look at the triggers rests on: some hundred rows, however long the history is."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
 from ledger.ledger import Ledger
@@ -10,27 +11,42 @@ from pipeline.plan import DONE_STATES
 from pipeline.ticks import MAX_FINISHED, MAX_WAITING, Running, TriggerView
 from schemas.gate import HEADLINE_METRIC
 from schemas.ledger_records import SpanRecord
+from schemas.spans import SpanRef
 
 # Beside the policies' own rows, whose names begin with a letter or a digit.
 LOOKED_AT = "_looked_at"
 _AFTER_ALL_SPANS = 2**31 - 1
 
 
-def read_view(
-    ledger: Ledger, config: Config, findings: Findings, *, now: datetime, running: Running | None, is_first: bool
-) -> TriggerView:
+@dataclass(frozen=True)
+class ProcessState:
+    """What the daemon knows and the ledger does not.
+
+    Attributes:
+        now: Wall time, in UTC.
+        running: The cycle that runs in this process.
+        is_first_look: No look of this process has been recorded yet.
+        deferred: Corrections that wait for the next cycle of another span, so that they start none.
+    """
+
+    now: datetime
+    running: Running | None = None
+    is_first_look: bool = False
+    deferred: frozenset[SpanRef] = frozenset()
+
+
+def read_view(ledger: Ledger, config: Config, findings: Findings, state: ProcessState) -> TriggerView:
     """Return what is known now.
 
     Args:
         ledger: The pipeline's ledger, in which all arrivals are registered.
         config: The pipeline's config.
         findings: What the last look at the disk found.
-        now: Wall time, in UTC.
-        running: The cycle that runs in this process.
-        is_first: No look of this process has been recorded yet.
+        state: What only this process knows.
     """
-    waiting = _waiting(ledger, running)
-    newest = next(iter(ledger.newest_spans(before=_AFTER_ALL_SPANS, limit=1)), None)
+    latest = ledger.newest_spans(before=_AFTER_ALL_SPANS, limit=MAX_FINISHED + MAX_WAITING)
+    newest = next(iter(latest), None)
+    waiting = _waiting(ledger, newest, state)
     champion = ledger.champion()
     requests = tuple(ledger.waiting_requests())
     fired = ledger.fired()
@@ -38,7 +54,7 @@ def read_view(
         waiting=waiting,
         predecessors=_predecessors(ledger, waiting),
         unusable=findings.unusable,
-        finished=_finished(ledger, waiting),
+        finished=_finished(ledger, latest, waiting),
         metric=HEADLINE_METRIC[config.label.task],
         line_start_span=champion.line_start_span if champion else None,
         last_full_training_span=ledger.last_full_training_span(),
@@ -47,20 +63,21 @@ def read_view(
         newest_arrived_at=newest.arrived_at if newest else None,
         requests=requests,
         requested=_requested(ledger, (request.span for request in requests)),
-        running=running,
+        running=state.running,
         last_run_finished_at=ledger.last_run_finished_at(),
         fired={policy: at for policy, at in fired.items() if policy != LOOKED_AT},
-        compute_seconds_today=ledger.run_seconds_since(datetime.combine(now.date(), time(), UTC)),
+        compute_seconds_today=ledger.run_seconds_since(datetime.combine(state.now.date(), time(), UTC)),
         looked_at=fired.get(LOOKED_AT),
-        has_just_started=is_first,
+        has_just_started=state.is_first_look,
     )
 
 
-def _waiting(ledger: Ledger, running: Running | None) -> tuple[SpanRecord, ...]:
-    oldest = ledger.open_spans(limit=MAX_WAITING + 1)
-    newest = [record for record in ledger.newest_spans(before=_AFTER_ALL_SPANS, limit=1) if record.state == "arrived"]
-    ref = running.span if running else None
-    waiting = {record.ref: record for record in [*oldest, *newest] if record.ref != ref}
+def _waiting(ledger: Ledger, newest: SpanRecord | None, state: ProcessState) -> tuple[SpanRecord, ...]:
+    records = ledger.open_spans(limit=MAX_WAITING + 1)
+    if newest is not None and newest.state == "arrived":
+        records.append(newest)
+    elsewhere = state.deferred | ({state.running.span} if state.running else set())
+    waiting = {record.ref: record for record in records if record.ref not in elsewhere}
     ordered = sorted(waiting.values(), key=lambda record: (record.span, record.version))
     return (*ordered[:MAX_WAITING], *ordered[MAX_WAITING:][-1:])
 
@@ -75,11 +92,11 @@ def _predecessors(ledger: Ledger, waiting: Iterable[SpanRecord]) -> dict[int, in
     return predecessors
 
 
-def _finished(ledger: Ledger, waiting: tuple[SpanRecord, ...]) -> tuple[SpanRecord, ...]:
+def _finished(ledger: Ledger, latest: list[SpanRecord], waiting: tuple[SpanRecord, ...]) -> tuple[SpanRecord, ...]:
     """Return the newest finished spans; those before a long row of waiting ones are looked for behind it."""
-    newest = ledger.newest_spans(before=_AFTER_ALL_SPANS, limit=MAX_FINISHED + MAX_WAITING)
-    earlier = ledger.newest_spans(before=waiting[0].span, limit=MAX_FINISHED) if waiting else []
-    finished = {record.span: record for record in [*newest, *earlier] if record.state in DONE_STATES}
+    is_behind = bool(waiting) and not any(record.state in DONE_STATES for record in latest)
+    earlier = ledger.newest_spans(before=waiting[0].span, limit=MAX_FINISHED) if is_behind else []
+    finished = {record.span: record for record in [*latest, *earlier] if record.state in DONE_STATES}
     return tuple(finished[span] for span in sorted(finished, reverse=True)[:MAX_FINISHED])
 
 
