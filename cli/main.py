@@ -5,12 +5,15 @@ import sys
 
 import click
 
+from cli.backfill import backfill
 from cli.ingest import ingest
 from cli.lineage import lineage
 from cli.model import model
 from cli.predict import predict
 from cli.run import run
 from cli.status import status
+from cli.trigger import trigger
+from cli.watch import watch
 from core.errors import PipelineError
 
 
@@ -29,7 +32,7 @@ def perennial(debug: bool) -> None:
     """
 
 
-for command in (ingest, run, status, lineage, predict, model):
+for command in (ingest, run, backfill, status, lineage, predict, model, watch, trigger):
     perennial.add_command(command)
 
 
