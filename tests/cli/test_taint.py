@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,68 +12,10 @@ from click.testing import CliRunner
 
 from cli.lineage import lineage
 from core.errors import LedgerError
-from ledger.ledger import Ledger
-from schemas.ledger_records import ModelRecord, RunStart, SpanArrival, SpanOutcome
-from schemas.spans import SpanRef
 
 CONFIG = Path(__file__).parents[2] / "conf" / "flights.yaml"
-NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 
 Invoke = Callable[..., str]
-
-
-def ref_of(span: int, version: int = 1) -> SpanRef:
-    return SpanRef(span=span, version=version, digest=f"{span:032x}{version:032x}")
-
-
-def push(ledger: Ledger, span: int, base: int | None) -> int:
-    """Record a cycle that pushed a model, as the controller does."""
-    ref, run_id = ref_of(span), f"run-{span}"
-    window = [ref.model_dump()]
-    plan = {
-        "window": window,
-        "analysis_window": [] if base else window,
-        "initialisation": "warm" if base else "cold",
-        "transform_graph_uri": "/transform/8" if base else None,
-        "replay_uri": f"/replay/{span - 1}" if base else None,
-    }
-    ledger.register_spans([SpanArrival(ref=ref, num_examples=6000)])
-    ledger.start_run(RunStart(run_id=run_id, span=span, version=1, trigger="next", plan=json.dumps(plan)))
-    model = ModelRecord(
-        version=ledger.reserve_version(),
-        run_id=run_id,
-        span=span,
-        span_version=1,
-        model_uri=f"/model/{span}",
-        model_digest="a",
-        training_digest="b",
-        transform_graph_uri="/transform/8",
-        transform_span=8,
-        statistics_uri="/window-statistics/8",
-        model_shape="{}",
-        newest_span=span,
-        base_version=base,
-        pushed_at=NOON,
-    )
-    ledger.record_model(model)
-    ledger.promote(base, model.version)
-    for state in ("validated", "trained", "evaluated"):
-        ledger.move_span(ref, state, run_id=run_id)
-    uris = {"statistics_uri": f"/statistics/{span}", "replay_uri": f"/replay/{span}"}
-    ledger.finish_span(ref, SpanOutcome(state="pushed", run_id=run_id, pushed_version=model.version, **uris))
-    ledger.finish_run(run_id, "pushed")
-    return model.version
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Versions 1 to 3 of spans 8 to 10, of which the last serves."""
-    with Ledger.open(f"sqlite:///{tmp_path}/root/ledger.sqlite", "flights") as opened:
-        base = None
-        for span in (8, 9, 10):
-            base = push(opened, span, base)
-            ref_of(span).folder(tmp_path / "root" / "spans").mkdir(parents=True)
-        yield opened
 
 
 @pytest.fixture
@@ -92,8 +33,8 @@ def invoke(words: list[str]) -> Invoke:
     return run
 
 
-def test_a_person_reads_what_is_tainted_and_what_will_be_done(ledger: Ledger, invoke: Invoke) -> None:
-    ledger.register_spans([SpanArrival(ref=ref_of(9, 2), num_examples=6000)])
+def test_a_person_reads_what_is_tainted_and_what_will_be_done(family: Any, invoke: Invoke) -> None:
+    family.arrive(9, version=2)
     lines = invoke("9").splitlines()
     assert [line.split() for line in (lines[2], lines[4], lines[5])] == [
         ["model", "span", "by", "through", "now"],
@@ -115,8 +56,8 @@ def test_a_person_reads_what_is_tainted_and_what_will_be_done(ledger: Ledger, in
     ]
 
 
-def test_scripts_get_all_of_it(ledger: Ledger, invoke: Invoke) -> None:
-    ledger.register_spans([SpanArrival(ref=ref_of(9, 2), num_examples=6000)])
+def test_scripts_get_all_of_it(family: Any, invoke: Invoke) -> None:
+    family.arrive(9, version=2)
     document = json.loads(invoke("9", "--json"))
     assert [model["version"] for model in document["taint"]["models"]] == [2, 3]
     assert document["taint"]["clean_ancestor"]["model"]["version"] == 1
@@ -125,7 +66,7 @@ def test_scripts_get_all_of_it(ledger: Ledger, invoke: Invoke) -> None:
     assert document["repair"]["request"]["base"]["version"] == 1
 
 
-@pytest.mark.usefixtures("ledger")
+@pytest.mark.usefixtures("family")
 def test_a_bad_span_can_be_looked_at_before_its_correction(invoke: Invoke) -> None:
     output = invoke("8")
     assert "transform graphs: 1\n  /transform/8\n" in output
@@ -133,9 +74,8 @@ def test_a_bad_span_can_be_looked_at_before_its_correction(invoke: Invoke) -> No
     assert "repair: No correction has arrived. One that changed everything would lead to cold_start." in output
 
 
-def test_a_correction_that_was_dealt_with_needs_nothing_more(ledger: Ledger, invoke: Invoke) -> None:
-    ledger.register_spans([SpanArrival(ref=ref_of(9, 2), num_examples=6000)])
-    ledger.move_span(ref_of(9, 2), "skipped", reason="Too little changed.")
+def test_a_correction_that_was_dealt_with_needs_nothing_more(family: Any, invoke: Invoke) -> None:
+    family.ledger.move_span(family.arrive(9, version=2), "skipped", reason="Too little changed.")
     assert "repair: None is due: version 2 is skipped. Too little changed.\n" in invoke("9")
     never_learned = invoke("9", "--version", "2")
     assert "span 9 version 2: 0 models learned from it\n" in never_learned
@@ -143,7 +83,7 @@ def test_a_correction_that_was_dealt_with_needs_nothing_more(ledger: Ledger, inv
     assert "repair: None is needed: the champion has learned nothing from it." in never_learned
 
 
-@pytest.mark.usefixtures("ledger")
+@pytest.mark.usefixtures("family")
 def test_wrong_questions_get_sentences(invoke: Invoke, tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match=r"Span 77 is not in the ledger of 'flights'\. Expected a span that has"):
         invoke("77")
@@ -154,7 +94,7 @@ def test_wrong_questions_get_sentences(invoke: Invoke, tmp_path: Path) -> None:
     assert not (tmp_path / "fresh").exists()
 
 
-@pytest.mark.usefixtures("ledger")
+@pytest.mark.usefixtures("family")
 def test_tensorflow_is_not_loaded(words: list[str]) -> None:
     code = (
         "import sys; from cli.lineage import lineage; lineage(sys.argv[1:], standalone_mode=False);"
