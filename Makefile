@@ -7,7 +7,7 @@ PACKAGES := $(wildcard core schemas ingest transform trainer ledger lineage moni
 # Where this is set Python compiles nothing, and TFX takes three times as long to import.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e golden lint type format bench continual test-current locks clean
+.PHONY: help setup run test e2e golden lint type format bench continual drill test-current locks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: setup ## Measure; writes what the README quotes
 
 continual: setup ## Compare ways to keep learning on a year of flights (ARGS=--quick for a smoke test)
 	@.venv/bin/python -m benchmarks.continual $(ARGS)
+
+drill: setup ## Kill real runs at every node, fill the disk, jump the clock; then check that nothing was lost (ARGS=--quick)
+	@.venv/bin/python -m tools.drill $(ARGS)
 
 test-current: ## Run the unit tests and one end-to-end test on the current stack, in a Debian 13 root
 	@tools/test_current.sh
