@@ -38,7 +38,7 @@ class TriggerView(Record):
     """All that a look rests on; its size does not grow with the history.
 
     Attributes:
-        waiting: Spans in state `arrived`, the one that runs left out, oldest first: the first `MAX_WAITING`, and the
+        waiting: Spans in state `arrived` that no cycle has begun with, oldest first: the first `MAX_WAITING`, and the
             newest of all whatever their number.
         predecessors: For each waiting span the newest span number before it that the ledger knows in any state; absent
             where it knows none. A folder that cannot be used is not known.
@@ -54,7 +54,6 @@ class TriggerView(Record):
         requests: What people asked for and nobody has taken, in the order they came.
         requested: Newest version of each span that a request names; absent where there is none.
         running: The cycle that runs; None: none does.
-        interrupted: A cycle of a worker that died; it is finished before another starts. None: there is none.
         last_run_finished_at: End of the last cycle, whatever became of it.
         fired: What `Tick.fired` said last, by policy.
         compute_seconds_today: Wall seconds that cycles ran since midnight UTC, the running one included.
@@ -75,7 +74,6 @@ class TriggerView(Record):
     requests: tuple[TriggerRequest, ...] = ()
     requested: Mapping[int, SpanRecord] = {}
     running: Running | None = None
-    interrupted: Running | None = None
     last_run_finished_at: AwareDatetime | None = None
     fired: Mapping[str, AwareDatetime] = {}
     compute_seconds_today: float = 0.0

@@ -24,11 +24,7 @@ def tick(options: TriggerOptions, view: TriggerView, now: datetime) -> Tick:
         now: Wall time, in UTC.
     """
     fired, dropped = _fires(options, view, now)
-    busy = {
-        run.span.span: run.span.version for run in (view.running, view.interrupted) if run and run.action != "shadow"
-    }
     waiting = sorted(view.waiting, key=lambda record: (record.span, record.version))
-    waiting = [record for record in waiting if busy.get(record.span) != record.version]
     look = Look(
         options=options,
         view=view,
@@ -82,8 +78,6 @@ def _while_idle(look: Look) -> Tick:
     skips = tuple(_not_caught_up(look))
     if skips:
         return Tick(skips=skips, waits_for="Spans are skipped first.")
-    if look.view.interrupted is not None:
-        return Tick(start=_resumed(look.view.interrupted))
     refusals, request, choice = first_request(look)
     if choice is None:
         choice, blocked = choose(look), _blocked(look)
@@ -147,15 +141,6 @@ def _not_caught_up(look: Look) -> Iterator[SkippedSpan]:
         newer = "" if catch_up == "none" else f", and span {came[-1].span} came too"
         why = f"It came while no daemon ran, after {word(looked_at)}; catch_up is {catch_up!r}{newer}."
         yield SkippedSpan(span=record.ref, reason=why)
-
-
-def _resumed(interrupted: Running) -> Start:
-    return Start(
-        policy=interrupted.policy,
-        span=interrupted.span,
-        action=interrupted.action,
-        why=f"Run {interrupted.run_id} of span {interrupted.span.span} was interrupted and is finished first.",
-    )
 
 
 def _start(look: Look, choice: Choice, request: TriggerRequest | None) -> Start:

@@ -99,6 +99,11 @@ def test_cron_fires_once_for_all_that_waits():
     assert (last.start, last.next_wake) == (None, at(3) + timedelta(days=7))
 
 
+def test_cron_fires_for_what_comes_until_it_is_looked_at():
+    known = view(span(7, arrived=at(3.01)), looked_at=at(2.9))
+    assert tick(options(WEEKLY), known, at(3.02)).start.span.span == 7
+
+
 def test_cron_has_a_time_zone_with_daylight_saving():
     daily = {"name": "daily", "trigger": {"kind": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"}}
     config = options(daily)
@@ -449,13 +454,6 @@ def test_catch_up_after_downtime(catch_up, skipped, fires):
 def test_nothing_to_catch_up_with(fields):
     known = view(span(8, arrived=at(20)), **{"looked_at": at(1), "has_just_started": True, **fields})
     assert tick(options(catch_up="none"), known, at(20)).start.span.span == 8
-
-
-def test_interrupted_cycle_is_finished_first():
-    known = view(span(7), interrupted=running(7), last_run_finished_at=at(1), compute_seconds_today=99)
-    start = tick(options(daily_compute_seconds=1), known, at(1)).start
-    assert (start.span.span, start.policy) == (7, "new-span")
-    assert start.why == "Run r1 of span 7 was interrupted and is finished first."
 
 
 # --- gaps, late, broken and overdue spans ---
