@@ -12,7 +12,7 @@ from cli.taint import taint
 from core.errors import ConfigError, LineageError
 
 if TYPE_CHECKING:
-    from lineage.records import BaseModelRef, Ingredient, LearnedSpan, ModelLineage, SpanLineage
+    from lineage.records import BaseModelRef, Ingredient, LearnedSpan, Learner, ModelLineage, SpanLineage
     from pipeline.config import Config
 
 CHAMPION = "champion"
@@ -120,7 +120,7 @@ def print_model(answer: "ModelLineage") -> None:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     rows = {
-        "model": f"{_model_name(answer.version)}  {_short(answer.digest)}  {answer.uri}",
+        "model": f"{_model_name(answer.version)}  {_short(answer.digest)}  {answer.uri}{_fate(answer)}",
         "made": f"{answer.created_at:%Y-%m-%d %H:%M} UTC by run {answer.run_id or NOT_RECORDED}, "
         f"{answer.initialisation or NOT_RECORDED} start" + (f". {why}" if (why := answer.initialisation_why) else ""),
         "trained on": _spans_text([ref for ref in answer.spans if ref.direct]) or NOT_RECORDED,
@@ -150,7 +150,7 @@ def print_span(answer: "SpanLineage") -> None:
         how = "directly" if learner.direct else "through a warm start"
         click.echo(
             f"{_model_name(learner.version):<12} learned from span {answer.span} v{learner.span_version} {how:<20}  "
-            f"{_short(learner.digest)}  {learner.uri}"
+            f"{_short(learner.digest)}  {learner.uri}{_fate(learner)}"
         )
 
 
@@ -160,7 +160,11 @@ def _model_name(version: int | None) -> str:
 
 def _base_model_text(base: "BaseModelRef") -> str:
     span = NOT_RECORDED if base.span is None else base.span
-    return f"{_model_name(base.version)} (span {span}) {_short(base.digest)}"
+    return f"{_model_name(base.version)} (span {span}) {_short(base.digest)}{_fate(base)}"
+
+
+def _fate(artifact: "ModelLineage | BaseModelRef | Learner | Ingredient") -> str:
+    return " (files removed)" if artifact.is_removed else ""
 
 
 def _short(digest: str | None) -> str:
@@ -185,7 +189,7 @@ def _folded(texts: list[str], separator: str) -> str:
 
 
 def _ingredient_text(ingredient: "Ingredient") -> str:
-    return f"{_short(ingredient.digest)}  {ingredient.uri or NOT_RECORDED}"
+    return f"{_short(ingredient.digest)}  {ingredient.uri or NOT_RECORDED}{_fate(ingredient)}"
 
 
 def _evaluation_text(answer: "ModelLineage") -> str:

@@ -231,8 +231,8 @@ def _print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
     named = ", ".join(map(str, garbage.versions[-MAX_NAMED_VERSIONS:])) or "none"
     more = " and older ones" if len(garbage.versions) > MAX_NAMED_VERSIONS else ""
     click.echo(f"{'Would remove' if is_dry_run else 'Removed'} {_size(sizes.total())}; model versions: {named}{more}.")
-    for kind, count in counts.most_common():
-        click.echo(f"  {count:>6,}  {kind:<20} {_size(sizes[kind]):>10}")
+    for kind in sorted(counts, key=lambda kind: (-sizes[kind], kind)):
+        click.echo(f"  {counts[kind]:>6,}  {kind:<20} {_size(sizes[kind]):>10}")
     if is_dry_run:
         click.echo("Nothing was changed.")
 

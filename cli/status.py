@@ -142,9 +142,10 @@ def _champion_text(champion: "ChampionStatus | None") -> str:
     if champion is None:
         return "none yet"
     text = f"version {champion.version}, trained for span {champion.span}"
-    if champion.moved_by not in (None, "cycle"):
+    # A cycle moves it too; that is what the table is about.
+    word = {"rollback": "rolled back", "promote": "promoted"}.get(champion.moved_by or "")
+    if word is not None:
         before = "" if champion.previous is None else f" from version {champion.previous}"
-        word = "rolled back" if champion.moved_by == "rollback" else "promoted"
         why = f": {champion.reason}" if champion.reason else ""
         text += f", {word}{before} at {_time(champion.since)}{why}"
     return text

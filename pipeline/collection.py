@@ -20,10 +20,11 @@ from pipeline.retention import History, Kept, retain
 from schemas.base import Record
 from serving.version_store import hidden_versions, locate, remove, versions
 
-# Kinds of what is no artifact that ML Metadata knows.
+# Kinds of what is no artifact that ML Metadata calls present; a leftover is what a killed attempt or collection left.
 SERVED_VERSION = "served version"
 LEFTOVER = "leftover"
 CHECKPOINT = "checkpoint"
+NOTES = "execution notes"
 TEMPORARY = "temporary"
 # TFX keeps its notes on executions in a folder of this name, beside the outputs.
 _NOTES_FOLDER = ".system"
@@ -146,7 +147,7 @@ def _artifacts(config: Config, kept: Kept, types: dict[str, str]) -> Iterator[Do
 def _notes(config: Config, contents: RunContents) -> Iterator[Doomed]:
     for folder in sorted(config.artifacts_path.glob(f"*/{_NOTES_FOLDER}/*/*")):
         if folder.name.isdecimal() and int(folder.name) not in contents.execution_ids:
-            yield _doomed(config.artifacts_path, folder, LEFTOVER)
+            yield _doomed(config.artifacts_path, folder, NOTES)
 
 
 def _checkpoints(config: Config, kept: Kept) -> Iterator[Doomed]:

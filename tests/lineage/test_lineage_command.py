@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from cli.lineage import lineage
 from core.errors import ConfigError, LineageError
 from ledger.ledger import Ledger
+from lineage.garbage import mark_deleted
+from lineage.store import opened_store
 from schemas import provenance
 from schemas.ledger_records import ModelRecord
 
@@ -95,6 +97,17 @@ def test_a_span_names_its_models(root: Path) -> None:
     assert second.startswith("version 2    learned from span 1 v1 through a warm start ")
     assert second.endswith(document["models"][1]["uri"])
     assert invoke(root, "span", "9") == "No model learned from span 9.\n"
+
+
+def test_what_was_removed_still_answers_and_says_so(root: Path) -> None:
+    with opened_store(root / "metadata.sqlite", writable=True) as store:
+        mark_deleted(store, frozenset({json.loads(invoke(root, "model", "1", "--json"))["uri"]}))
+    cold, champion = invoke(root, "model", "1"), invoke(root, "model", "champion")
+    assert cold.splitlines()[0].rstrip().endswith("(files removed)")
+    assert not champion.splitlines()[0].rstrip().endswith("(files removed)")
+    assert any(line.startswith("base models") and "(files removed)" in line for line in champion.splitlines())
+    first, second = invoke(root, "span", "1").splitlines()
+    assert (first.endswith("(files removed)"), second.endswith("(files removed)")) == (True, False)
 
 
 def test_wrong_questions_get_sentences(root: Path, tmp_path: Path) -> None:

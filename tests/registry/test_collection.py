@@ -12,7 +12,16 @@ from ledger.ledger import Ledger
 from lineage.garbage import present_artifacts
 from lineage.store import opened_store
 from pipeline import collection
-from pipeline.collection import CHECKPOINT, LEFTOVER, SERVED_VERSION, TEMPORARY, Garbage, find_garbage, remove_garbage
+from pipeline.collection import (
+    CHECKPOINT,
+    LEFTOVER,
+    NOTES,
+    SERVED_VERSION,
+    TEMPORARY,
+    Garbage,
+    find_garbage,
+    remove_garbage,
+)
 from schemas.ledger_records import SpanArrival
 from schemas.spans import SpanRef
 from serving.version_store import hidden_versions, versions
@@ -47,7 +56,7 @@ def test_what_no_model_and_no_plan_needs_goes(line: Any) -> None:
     assert [model.version for model in line.ledger.models() if model.removed_at] == [1, 2]
     kinds = {entry.kind for entry in garbage.doomed}
     types = {"Model", "Examples", "ExampleStatistics", "ReplayBuffer", "TransformGraph"}
-    assert kinds == types | {SERVED_VERSION, CHECKPOINT, LEFTOVER}
+    assert kinds == types | {SERVED_VERSION, CHECKPOINT, NOTES}
 
 
 def test_what_ml_metadata_calls_present_is_there_and_the_rest_is_not(line: Any) -> None:
@@ -145,7 +154,7 @@ def test_leftovers_of_killed_attempts_go(line: Any) -> None:
     for folder in (orphan, notes, temporary):
         folder.mkdir(parents=True)
     kinds = {entry.path: entry.kind for entry in collect(line).doomed}
-    assert (kinds[str(orphan)], kinds[str(notes)], kinds[str(temporary)]) == (LEFTOVER, LEFTOVER, TEMPORARY)
+    assert (kinds[str(orphan)], kinds[str(notes)], kinds[str(temporary)]) == (LEFTOVER, NOTES, TEMPORARY)
     assert not any(folder.exists() for folder in (orphan, notes, temporary))
 
 
