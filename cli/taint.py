@@ -57,7 +57,8 @@ def print_report(report: "TaintReport") -> None:
     """Print the tainted models as a table, and below it the other artifacts, the way back, and the repair."""
     taint = report.taint
     versions = ", ".join(str(ref.version) for ref in taint.sources)
-    click.echo(f"span {taint.sources[0].span} version {versions}: {len(taint.models)} models learned from it")
+    models = f"{len(taint.models)} model{'' if len(taint.models) == 1 else 's'}"
+    click.echo(f"span {taint.sources[0].span} version {versions}: {models} learned from it")
     if taint.models:
         make_console().print(_table(taint.models))
     _print_listed("statistics", taint.statistics)

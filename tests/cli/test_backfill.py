@@ -33,7 +33,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_a_dry_run_shows_every_span_and_writes_nothing(family: Any, invoke: Invoke, tmp_path: Path) -> None:
-    family.arrive(10, version=2)
+    family.arrive(10, version=2, num_altered=300)
     family.arrive(11, is_registered=False)
     family.ledger.close()
     before = snapshot(tmp_path)
@@ -48,7 +48,8 @@ def test_a_dry_run_shows_every_span_and_writes_nothing(family: Any, invoke: Invo
         11: (None, "run"),
         12: (None, "leave"),
     }
-    assert (plan[10]["ref"]["version"], plan[10]["window"], plan[10]["start"]) == (2, [10], "cold")
+    assert (plan[10]["ref"]["version"], plan[10]["window"], plan[10]["start"]) == (2, [10], "warm")
+    assert plan[10]["base"] == "version 2"
     assert plan[12]["why"] == "No such span has arrived."
 
 

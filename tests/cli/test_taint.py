@@ -34,7 +34,7 @@ def invoke(words: list[str]) -> Invoke:
 
 
 def test_a_person_reads_what_is_tainted_and_what_will_be_done(family: Any, invoke: Invoke) -> None:
-    family.arrive(9, version=2)
+    family.arrive(9, version=2, num_altered=300)
     lines = invoke("9").splitlines()
     assert [line.split() for line in (lines[2], lines[4], lines[5])] == [
         ["model", "span", "by", "through", "now"],
@@ -50,14 +50,14 @@ def test_a_person_reads_what_is_tainted_and_what_will_be_done(family: Any, invok
         "  /replay/10  (may hold some)",
         "champion: version 3, tainted",
         "last clean ancestor: version 1 (span 8); 2 spans were learned since",
-        "repair: rerun. Span 9 version 2 corrects what the champion learned from, and how much it changes cannot be "
-        "told. A run from version 1, the last clean ancestor, learns spans 9..10: 2 learned since, and "
+        "repair: rerun. Span 9 version 2 changes 30.00% of what the champion learned from (300 examples added, 300 "
+        "removed of 1,000). A run from version 1, the last clean ancestor, learns spans 9..10: 2 learned since, and "
         "corrections.max_rerun_spans is 8.",
     ]
 
 
 def test_scripts_get_all_of_it(family: Any, invoke: Invoke) -> None:
-    family.arrive(9, version=2)
+    family.arrive(9, version=2, num_altered=300)
     document = json.loads(invoke("9", "--json"))
     assert [model["version"] for model in document["taint"]["models"]] == [2, 3]
     assert document["taint"]["clean_ancestor"]["model"]["version"] == 1
