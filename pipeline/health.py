@@ -112,7 +112,7 @@ class HealthServer:
     def __init__(self, board: Board, port: int, host: str = LOOPBACK) -> None:
         self._server = ThreadingHTTPServer((host, port), _handler(board))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
 
     @property
     def port(self) -> int:
@@ -122,6 +122,10 @@ class HealthServer:
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
+
+    def _serve(self) -> None:
+        # How soon `stop` is noticed, in seconds.
+        self._server.serve_forever(poll_interval=0.05)
 
     def stop(self) -> None:
         """End it."""
