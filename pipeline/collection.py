@@ -116,8 +116,10 @@ def _read_history(config: Config, ledger: Ledger) -> History:
             f"The champion lies at {champion.model_uri!r}, so what is still needed cannot be told. Expected it "
             f"below {str(config.artifacts_path)!r}. Correct `root` in the config, and write it as the runs had it."
         )
+    replayed = ledger.newest_replay()
     return History(
         champion_version=champion.version if champion else None,
+        newest_replay_uri=replayed.replay_uri if replayed else None,
         models=tuple(ledger.models()),
         runs=tuple(ledger.runs()),
         spans=tuple(ledger.spans()),

@@ -21,10 +21,12 @@ class History(Record):
 
     Attributes:
         champion_version: The model that serves; None before the first.
+        newest_replay_uri: The buffer that the next plan reads; None before the first.
         runs: In the order they started.
     """
 
     champion_version: int | None
+    newest_replay_uri: str | None
     models: tuple[ModelRecord, ...]
     runs: tuple[RunRecord, ...]
     spans: tuple[SpanRecord, ...]
@@ -73,6 +75,7 @@ def retain(history: History, config: Config) -> Kept:
             | {uri for m in models for uri in (m.model_uri, m.transform_graph_uri, m.statistics_uri)}
             # A repair runs the newest spans again, each against the statistics of the one before.
             | _uris_for_planning(history.spans, max(config.corrections.max_rerun_spans, keep_last) + 1)
+            | ({history.newest_replay_uri} if history.newest_replay_uri else set())
         ),
         push_versions=frozenset(plan.push_version for plan in plans),
         checkpoints=frozenset(plan.checkpoint_name for plan in plans),
@@ -124,8 +127,7 @@ def _uris_for_planning(spans: Iterable[SpanRecord], num_recent_spans: int) -> se
     recent = set(sorted(set(numbers))[-num_recent_spans:])
     before_late = {bisect_left(numbers, row.span) - 1 for row in ordered if row.state == "arrived"} - {-1}
     chosen = [row for row in described if row.span in recent] + [described[index] for index in sorted(before_late)]
-    buffers = sorted((row for row in ordered if row.replay_uri), key=lambda row: row.updated_at)
-    return {uri for row in [*chosen, *buffers[-1:]] for uri in (row.statistics_uri, row.replay_uri) if uri}
+    return {uri for row in chosen for uri in (row.statistics_uri, row.replay_uri) if uri}
 
 
 def _texts(tree: Any) -> Iterator[str]:

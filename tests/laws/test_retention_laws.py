@@ -37,7 +37,7 @@ def histories(draw: st.DrawFn) -> History:
             )
         )
     champion = draw(st.none() | st.integers(1, len(models)))
-    return History(champion_version=champion, models=tuple(models), runs=(), spans=())
+    return History(champion_version=champion, newest_replay_uri=None, models=tuple(models), runs=(), spans=())
 
 
 def collected(history: History, keep_last: int) -> History:

@@ -86,6 +86,8 @@ class PipelineOnDisk:
             self.ledger.finish_span(
                 ref, SpanOutcome.model_validate({"state": outcome, "run_id": plan.run_id, "reason": "told to", **found})
             )
+        if outcome == "blocked":
+            self.ledger.move_span(ref, "blocked", run_id=plan.run_id, reason="told to", statistics_uri=statistics)
         if outcome is not None:
             self.ledger.finish_run(plan.run_id, outcome)  # type: ignore[arg-type]  # a test names it as a text
         return plan.push_version

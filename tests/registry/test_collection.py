@@ -147,6 +147,24 @@ def test_statistics_before_a_late_span_stay(line: Any) -> None:
     assert "StatisticsGen/2" not in line.folders()
 
 
+def test_what_the_next_plans_read_is_there(line: Any) -> None:
+    # Blocked spans leave runs behind that are newer than the last buffer.
+    for span in (6, 7, 8):
+        line.cycle(span, "blocked")
+    late = SpanRef(span=2, version=2, digest="late")
+    line.ledger.register_spans([SpanArrival(ref=late, num_examples=1)])
+    collect(line)
+    champion = line.ledger.champion()
+    read = [
+        champion.model_uri,
+        champion.transform_graph_uri,
+        champion.statistics_uri,
+        line.ledger.newest_replay().replay_uri,
+        *(line.ledger.newest_statistics(before=span).statistics_uri for span in (2, 5, 9)),
+    ]
+    assert all(Path(uri).exists() for uri in read)
+
+
 def test_leftovers_of_killed_attempts_go(line: Any) -> None:
     orphan = line.config.artifacts_path / "Trainer" / "model" / "999"
     notes = line.config.artifacts_path / "Trainer" / ".system" / "executor_execution" / "999"
