@@ -19,6 +19,12 @@ class Planning(Spans):
         columns = tables.spans.c
         return self._span_records(columns.state == "arrived", order_by=[columns.span, columns.version], limit=limit)
 
+    def open_corrections(self, last: int, limit: int) -> list[SpanRecord]:
+        """Return the oldest versions above the first that no cycle has worked on, of spans up to span `last`."""
+        columns = tables.spans.c
+        where = (columns.state == "arrived", columns.span <= last, columns.version > 1)
+        return self._span_records(*where, order_by=[columns.span, columns.version], limit=limit)
+
     def newest_spans(self, before: int, limit: int) -> list[SpanRecord]:
         """Return the latest version of each of the newest spans before span `before`, newest first."""
         columns, other = tables.spans.c, tables.spans.alias("other").c
