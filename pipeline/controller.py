@@ -114,6 +114,8 @@ class Controller:
         Returns:
             Its decision; None if there was nothing to finish, or it was given up.
         """
+        # First of all, whether anything is due or not: what serves matters more than what will.
+        self.reconcile_serving()
         run = self._ledger.open_run()
         if run is None:
             return self._resume_judgement()
@@ -147,7 +149,6 @@ class Controller:
 
     def _run(self, request: Request) -> Decision | Skip:
         check_config(self.config)
-        self.reconcile_serving()
         repaired = self._with_repair(request)
         return repaired if isinstance(repaired, Skip) else self._follow(self._attempt(repaired))
 

@@ -293,6 +293,17 @@ def test_serving_folder_that_vanished_is_restored(small):
     _check(small)
 
 
+def test_serving_folder_is_restored_where_nothing_is_due(small):
+    import shutil
+
+    controller = small.controller()
+    for _ in range(3):
+        controller.run_next()
+    shutil.rmtree(small.config.serving_path)
+    assert isinstance(controller.run_next(), Skip)
+    _check(small)
+
+
 def _corrected(pipeline, repair):
     """Push spans 2, 3 and 4, correct span 3, and return the correction and a controller that repairs like that."""
     for _ in range(3):
