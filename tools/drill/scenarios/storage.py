@@ -15,7 +15,8 @@ from tools.drill.small_pipeline import SmallPipeline
 # Three cycles leave 10 MB, and their temporary files need as much again.
 DISK_BYTES = 96 * 1024 * 1024
 NUM_FULL_DISKS = 10
-NUM_REMOVALS = 3
+# While nothing is staged yet, between staging and exposing, and behind it.
+_REMOVALS = frozenset({("start", "Trainer"), ("step", "promote"), ("step", "decide")})
 
 
 def fill_the_disk(drill: Drill) -> None:
@@ -83,7 +84,7 @@ def remove_the_serving_folder(drill: Drill) -> None:
     serving = pipeline.config.serving_path
 
     def remove(worker: Worker, point: Point) -> bool:
-        if point.kind in ("start", "step") and drill.random.random() < NUM_REMOVALS / 20 and _remove(serving):
+        if (point.kind, point.name) in _REMOVALS and _remove(serving):
             drill.sheet.counts["removals in a cycle"] += 1
         return False
 
