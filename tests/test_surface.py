@@ -81,6 +81,7 @@ def test_package_itself_holds_only_its_docstring(package):
         ["ingest", "--help"],
         ["status", "--json", "--set"],
         ["status", "--set"],
+        ["model", "list", "--set"],
     ],
     ids=" ".join,
 )
