@@ -191,8 +191,9 @@ def _parse(url: str) -> URL:
 
 
 def _sqlite_file(url: URL) -> Path | None:
-    in_memory = url.database in (None, "", ":memory:")
-    return None if url.get_backend_name() != _SQLITE or in_memory else Path(str(url.database))
+    # In memory, or a URI of SQLite's own, whose folder is nothing for us to make.
+    is_path = url.database not in (None, "", ":memory:") and not str(url.database).startswith("file:")
+    return Path(str(url.database)) if url.get_backend_name() == _SQLITE and is_path else None
 
 
 def _make_folder(folder: Path) -> None:

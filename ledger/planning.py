@@ -30,7 +30,8 @@ class Planning(Spans):
         columns, other = tables.spans.c, tables.spans.alias("other").c
         is_newer = or_(other.version > columns.version, and_(other.version == columns.version, other.id > columns.id))
         newer = select(other.id).where(other.pipeline == self.pipeline, other.span == columns.span, is_newer)
-        return self._newest(columns.span < before, columns.state != "superseded", ~newer.exists(), limit=limit)
+        where = (columns.span < before, columns.state != "superseded", ~newer.exists())
+        return self._span_records(*where, order_by=[columns.span.desc()], limit=limit)
 
     def newest_statistics(self, before: int) -> SpanRecord | None:
         """Return the newest span before span `before` that has statistics and was not blocked, or None."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, tuple_, update
 
 from core.errors import LedgerError
 from ledger import tables
@@ -84,6 +84,8 @@ class Spans(PipelineRows):
     ) -> SpanRecord:
         """Move a span one step. The same step again by the same run is allowed, so that a killed run can repeat it.
 
+        A version that is put back to `arrived` after a newer one has come becomes `superseded` instead.
+
         Args:
             ref: The span's version.
             to_state: Where to; `TRANSITIONS` says from where.
@@ -122,22 +124,32 @@ class Spans(PipelineRows):
         return len(rows)
 
     def _move(self, ref: SpanRef, values: dict[str, Any]) -> SpanRecord:
-        columns, state = tables.spans.c, values["state"]
+        columns = tables.spans.c
         is_ours = (columns.pipeline == self.pipeline, _is_span(ref))
         with self._writing() as connection:
-            before = connection.execute(select(columns.state, columns.run_id).where(*is_ours)).one_or_none()
+            before = connection.execute(select(tables.spans).where(*is_ours)).mappings().one_or_none()
             if before is None:
                 return self.span(ref)  # raises
-            repeats = before.state == state and before.run_id is not None and before.run_id == values["run_id"]
+            if values["state"] == "arrived" and (newer := self._newer_version(connection, before)) is not None:
+                values = {**values, "state": "superseded", "reason": f"version {newer} has arrived"}
+            state, run_id = values["state"], values["run_id"]
+            repeats = before["state"] == state and run_id is not None and run_id == before["run_id"]
             allowed = [origin for origin, targets in TRANSITIONS.items() if state in targets]
             may_move = columns.state.in_([state] if repeats else allowed)
             changes = {**values, "updated_at": self._clock.now()}
             if connection.execute(update(tables.spans).where(*is_ours, may_move).values(changes)).rowcount == 0:
-                raise _refusal(ref, before.state, before.run_id, values)
+                raise _refusal(ref, before["state"], before["run_id"], values)
             if not repeats:
-                step = _step(ref.model_dump(), before.state, state, values["run_id"], values["reason"])
+                step = _step(ref.model_dump(), before["state"], state, run_id, values["reason"])
                 self._record_steps(connection, [step])
             return self.span(ref)
+
+    def _newer_version(self, connection: Connection, row: Mapping[str, Any]) -> int | None:
+        columns = tables.spans.c
+        age = tuple_(columns.version, columns.id)
+        is_newer = (columns.pipeline == self.pipeline, columns.span == row["span"], age > (row["version"], row["id"]))
+        newest: int | None = connection.execute(select(func.max(columns.version)).where(*is_newer)).scalar()
+        return newest
 
     def _span_records(self, *where: ColumnElement[bool], **how: Any) -> list[SpanRecord]:
         return [SpanRecord.model_validate(row) for row in self._rows(tables.spans, *where, **how)]

@@ -61,12 +61,12 @@ Index("spans_by_state", spans.c.pipeline, spans.c.state, spans.c.span, spans.c.v
 # A backlog of arrived spans has none of these, and must not be walked through to the few that have one. MySQL knows no
 # index of some rows only and gets one of all.
 for _name, _present, _order in (
-    ("spans_with_statistics", spans.c.statistics_uri, spans.c.span),
-    ("spans_with_replay", spans.c.replay_uri, spans.c.updated_at),
-    ("spans_with_score", spans.c.prequential, spans.c.span),
+    ("spans_with_statistics", spans.c.statistics_uri, (spans.c.span, spans.c.version)),
+    ("spans_with_replay", spans.c.replay_uri, (spans.c.updated_at, spans.c.span, spans.c.version)),
+    ("spans_with_score", spans.c.prequential, (spans.c.span, spans.c.version)),
 ):
     _has_one = _present.is_not(None)
-    Index(_name, spans.c.pipeline, _order, spans.c.version, sqlite_where=_has_one, postgresql_where=_has_one)
+    Index(_name, spans.c.pipeline, *_order, sqlite_where=_has_one, postgresql_where=_has_one)
 
 transitions = Table(
     "transitions",
@@ -105,6 +105,7 @@ runs = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     UniqueConstraint("pipeline", "run_id"),
 )
+Index("runs_in_order", runs.c.pipeline, runs.c.id)
 Index("runs_by_outcome", runs.c.pipeline, runs.c.outcome, runs.c.id)
 Index("runs_by_end", runs.c.pipeline, runs.c.finished_at)
 Index("runs_by_span", runs.c.pipeline, runs.c.span, runs.c.version, runs.c.id)

@@ -1,7 +1,7 @@
 """What running by itself needs: the lease, each span's transitions, the champion's moves, triggers, run attempts."""
 
 from alembic import op
-from sqlalchemy import Boolean, Column, Double, Integer, column, false, literal_column, select, table
+from sqlalchemy import Boolean, Column, Double, Integer, String, column, false, literal_column, select, table
 
 from ledger.column_types import DIGEST_CHARS, MAX_WORD_CHARS, UtcDateTime, long_text, name_of
 from ledger.migrations.additions import add_columns, add_index, add_table
@@ -96,12 +96,13 @@ def _add_columns() -> None:
 def _add_indexes() -> None:
     add_index("spans_by_state", "spans", ["pipeline", "state", "span", "version"])
     for name, present, order in (
-        ("spans_with_statistics", "statistics_uri", "span"),
-        ("spans_with_replay", "replay_uri", "updated_at"),
-        ("spans_with_score", "prequential", "span"),
+        ("spans_with_statistics", "statistics_uri", ["span", "version"]),
+        ("spans_with_replay", "replay_uri", ["updated_at", "span", "version"]),
+        ("spans_with_score", "prequential", ["span", "version"]),
     ):
-        add_index(name, "spans", ["pipeline", order, "version"], where=column(present).is_not(None))
+        add_index(name, "spans", ["pipeline", *order], where=column(present).is_not(None))
     add_index("transitions_by_span", "transitions", ["pipeline", "span", "id"])
+    add_index("runs_in_order", "runs", ["pipeline", "id"])
     add_index("runs_by_outcome", "runs", ["pipeline", "outcome", "id"])
     add_index("runs_by_end", "runs", ["pipeline", "finished_at"])
     add_index("runs_by_span", "runs", ["pipeline", "span", "version", "id"])
@@ -123,8 +124,8 @@ def _fill_history() -> None:
     pointers = table("pipelines", *map(column, ("pipeline", "champion_version", "moved_at")))
     moves = table("champion_moves", *map(column, ("pipeline", "version", "by", "reason", "at")))
     known = pointers.c.champion_version.is_not(None) & ~moves.select().exists()
-    words = (literal_column("'upgrade'"), literal_column(f"'{_BEFORE}'"))
-    first = select(pointers.c.pipeline, pointers.c.champion_version, *words, pointers.c.moved_at).where(known)
+    words = literal_column(f"'upgrade', '{_BEFORE}'", String)
+    first = select(pointers.c.pipeline, pointers.c.champion_version, words, pointers.c.moved_at).where(known)
     op.execute(moves.insert().from_select(list(moves.c.keys()), first))
 
 
