@@ -20,8 +20,8 @@ from schemas.replay import MEMBERSHIP_FILE, Membership
 from schemas.spans import SpanRef
 from schemas.taint import Taint
 
-# Waiting spans that are looked through for corrections. They come by span, and what is corrected is old.
-MAX_WAITING_SPANS = 1000
+# Waiting corrections that are looked at, the oldest spans first; the others have their turn when these are done.
+MAX_WAITING_CORRECTIONS = 100
 
 
 class TaintReport(Record):
@@ -40,10 +40,14 @@ class TaintReport(Record):
 def pending_repairs(ledger: Ledger, config: Config) -> tuple[ChosenRepair, ...]:
     """Return the repairs that the waiting corrections of what the champion learned from are due for, oldest first.
 
-    Without a correction it costs one query. A `replay` waits for the next cycle of another span.
+    Without a correction it costs two queries. A `replay` waits for the next cycle of another span.
     """
-    waiting = [record.ref for record in ledger.open_spans(limit=MAX_WAITING_SPANS) if record.version > 1]
-    return _repairs(ledger, config, waiting)
+    champion = ledger.champion()
+    if champion is None:
+        return ()
+    # A span beyond the newest that the champion learned from waits for its own cycle anyway.
+    waiting = ledger.open_corrections(last=newest_span(champion), limit=MAX_WAITING_CORRECTIONS)
+    return _repairs(ledger, config, [record.ref for record in waiting])
 
 
 def find_repair(ledger: Ledger, config: Config, ref: SpanRef) -> ChosenRepair | None:
