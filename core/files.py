@@ -4,8 +4,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from core.errors import ConfigError
@@ -16,18 +16,12 @@ TEMPORARY_PREFIX = ".tmp-"
 def write_text_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the whole file, the one before it, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream, path_locked(Path(name)):
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes the file 0600; a reader under another user must be able to read the result.
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with _temporary(path.parent, _make_file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        sync_path(temporary)
+        # It is made as 0600; a reader under another user must be able to read the result.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
 
 
 @contextmanager
@@ -45,21 +39,16 @@ def folder_written_atomically(path: Path, *, replace: bool = False) -> Iterator[
         FileExistsError: `path` already exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-    try:
-        with path_locked(temporary):
-            yield temporary
-            _sync_tree(temporary)
-            if replace:
-                discard_folder(path)
-            elif path.exists():
-                raise FileExistsError(f"{path} already exists and is never overwritten.")
-            os.chmod(temporary, 0o755)
-            os.replace(temporary, path)
-            sync_path(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with _temporary(path.parent, _make_folder) as temporary:
+        yield temporary
+        _sync_tree(temporary)
+        if replace:
+            discard_folder(path)
+        elif path.exists():
+            raise FileExistsError(f"{path} already exists and is never overwritten.")
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, path)
+        sync_path(path.parent)
 
 
 def discard_folder(path: Path) -> None:
@@ -77,16 +66,14 @@ def discard_folder(path: Path) -> None:
 
 def abandoned_temporaries(folder: Path) -> list[Path]:
     """Return what a killed process left unfinished directly in `folder`; what a living one still writes is not it."""
-    return [leftover for leftover in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if _is_abandoned(leftover)]
+    with path_locked(folder):
+        return [leftover for leftover in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if _is_abandoned(leftover)]
 
 
 def sweep_temporaries(folder: Path) -> None:
     """Remove what a killed process left unfinished directly in `folder`."""
     for leftover in abandoned_temporaries(folder):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        _remove(leftover)
 
 
 def sync_path(path: Path) -> None:
@@ -111,6 +98,9 @@ def path_locked(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        with suppress(OSError):
+            # Closing alone would leave it to a child that was forked meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
@@ -136,6 +126,38 @@ def path_inside(root: Path, relative: str) -> Path:
             "Use a relative path without '..'."
         )
     return joined
+
+
+@contextmanager
+def _temporary(folder: Path, make: Callable[[Path], Path]) -> Iterator[Path]:
+    """Yield something new in `folder` that no sweeper takes for abandoned; whatever fails, it is removed."""
+    with ExitStack() as claim:
+        # A sweeper waits: between making and locking it would look abandoned.
+        with path_locked(folder):
+            temporary = make(folder)
+            claim.enter_context(path_locked(temporary))
+        try:
+            yield temporary
+        except BaseException:
+            _remove(temporary)
+            raise
+
+
+def _make_file(folder: Path) -> Path:
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _make_folder(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,32 @@ def test_only_what_nobody_writes_is_swept(tmp_path: Path):
     with folder_written_atomically(tmp_path / "span") as living:
         sweep_temporaries(tmp_path)
         assert {path.name for path in tmp_path.iterdir()} == {"kept", living.name}
+
+
+def test_writers_and_sweepers_at_once_do_not_disturb_one_another(tmp_path: Path):
+    """A temporary that is a moment old looks like one that was left, unless making and claiming it is one step."""
+    stop, problems = threading.Event(), list[BaseException]()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            sweep_temporaries(tmp_path)
+
+    def write(name: str) -> None:
+        try:
+            for number in range(50):
+                write_text_atomically(tmp_path / f"{name}.txt", str(number))
+                with folder_written_atomically(tmp_path / name, replace=True) as folder:
+                    (folder / "number").write_text(str(number))
+        except OSError as error:
+            problems.append(error)
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]
+    sweeper = threading.Thread(target=sweep)
+    for thread in (sweeper, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    sweeper.join()
+    assert problems == []
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "a.txt", "b", "b.txt"}
