@@ -25,8 +25,8 @@ def trigger(
 ) -> None:
     r"""Write down that somebody wants a run. `perennial watch` takes it up when it looks next, within `poll_seconds`.
 
-    Policies hold for it as for any other run: it waits for a running cycle, the minimum interval and the budget. A
-    span that was trained on is refused, with the reason in the daemon's log.
+    It waits for a running cycle, but neither for the minimum interval nor for the daily budget. A span that was
+    trained on is refused, with the reason in the daemon's log: nothing is trained on twice.
 
     \b
     Example:

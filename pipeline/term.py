@@ -142,7 +142,9 @@ class Term:
             return self._options.poll_seconds
         now = self._clock.now()
         running = None if self._cycle is None else self._cycle.running
-        state = ProcessState(now=now, running=running, is_first_look=self._is_first, deferred=self._deferred)
+        # Who is called again and again is away in between, and not because something went wrong.
+        is_back = self._is_first and not self._is_once
+        state = ProcessState(now=now, running=running, is_first_look=is_back, deferred=self._deferred)
         view = read_view(self._ledger, self._config, findings, state)
         answer = self._seams.decide(self._options, view, now)
         is_settling = self._is_first and findings.num_settling > 0

@@ -164,6 +164,15 @@ def test_once_runs_all_that_is_due_and_returns(watched):
     assert pipeline.trained_spans() == [2, 3, 4]
 
 
+def test_what_came_between_two_jobs_is_no_absence(watched):
+    pipeline = watched(catch_up="none")
+    pipeline.make().run_once()
+    pipeline.clock.advance(86400)
+    pipeline.small.add_span(5)
+    pipeline.make().run_once()
+    assert pipeline.trained_spans() == [2, 3, 4, 5]
+
+
 def test_once_raises_the_failure_of_a_cycle(watched):
     pipeline = watched()
 
