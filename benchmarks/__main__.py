@@ -1,96 +1,29 @@
-"""`make bench`: one warm cycle of ours against one cycle of stock TFX, on the same span, in one process."""
+"""`make bench`: run one benchmark by name, or all of them, each in a process of its own."""
 
-import os
-import platform
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
+import runpy
+import subprocess
+import sys
 
-from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-
-from benchmarks.vanilla import vanilla_pipeline
-from cli.quiet import quiet_libraries
-from ingest.ingestion import ingest
-from ingest.manifests import read_manifest
-from ledger.ledger import Ledger
-from pipeline.config import load_config
-from pipeline.controller import Controller
-from pipeline.runners import compile_pipeline
-from schemas.loader import load_schema
-from schemas.spans import span_folder
-
-FIRST_SPAN = 8
-NUM_PAIRS = 3
-RESULTS = Path("docs/benchmarks.md")
+MODULES = {
+    "cycle": "benchmarks.cycle",
+    "bookkeeping": "benchmarks.bookkeeping",
+    "ledger": "benchmarks.ledger",
+    "lineage": "benchmarks.lineage_scale",
+    "metadata": "benchmarks.metadata_growth",
+}
 
 
-def main() -> None:
-    """Measure and write `docs/benchmarks.md`."""
-    quiet_libraries()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        config = load_config(Path("conf/flights.yaml"), (f"root={root / 'ours'}", "window.cold_spans=1"))
-        schema = load_schema(Path(config.schema_file))
-        spans = range(FIRST_SPAN, FIRST_SPAN + 2 + NUM_PAIRS)
-        ingest(config.ingest_options, config.spans_path, schema=schema, spans=spans)
-        with Ledger.open(config.ledger_url, config.name) as ledger:
-            controller = Controller(config, ledger)
-
-            def ours(span: int) -> None:
-                controller.run_span(span)
-
-            def vanilla(span: int) -> None:
-                place = root / f"vanilla-{span}"
-                place.mkdir()
-                pipeline = vanilla_pipeline(config, span_folder(config.spans_path, span, 1), place)
-                LocalDagRunner().run_with_ir(compile_pipeline(pipeline, f"vanilla-{span}"))
-
-            # The first cycle of each pays for lazy imports; it makes the champion and is not counted.
-            ours(spans[0])
-            ours(spans[1])
-            vanilla(spans[1])
-            pairs = [(_seconds(ours, span), _seconds(vanilla, span)) for span in spans[2:]]
-        num_examples = [read_manifest(config.spans_path, span, 1).num_examples for span in spans[2:]]
-    _write(pairs, num_examples)
-
-
-def _seconds(run: Callable[[int], None], span: int) -> float:
-    start = time.perf_counter()
-    run(span)
-    return time.perf_counter() - start
-
-
-def _write(pairs: list[tuple[float, float]], num_examples: list[int]) -> None:
-    ratio = statistics.median(vanilla / ours for ours, vanilla in pairs)
-    rows = [
-        f"| {count:,} | {ours:.1f} | {vanilla:.1f} | {vanilla / ours:.2f} |"
-        for count, (ours, vanilla) in zip(num_examples, pairs, strict=True)
-    ]
-    RESULTS.write_text(
-        "\n".join(
-            (
-                "# Benchmarks",
-                "",
-                "Written by `make bench`. One warm cycle of ours (champion scored and compared, frozen transform",
-                "graph; the last span is one at which the graph is refreshed, over eight spans) and one",
-                "of stock TFX components (analysis, no champion to compare with), each on the same weekly span,",
-                "alternately in one process after a first, uncounted cycle of both; the same model, epochs, schema and",
-                f"gate. {os.cpu_count()} cores, Python {platform.python_version()}.",
-                "",
-                "| examples in the span | ours, seconds | stock TFX, seconds | stock / ours |",
-                "|---|---|---|---|",
-                *rows,
-                "",
-                f"Median ratio: stock TFX takes **{ratio:.2f} times** as long.",
-                "",
-            )
-        ),
-        encoding="utf-8",
-    )
-    print(RESULTS.read_text(encoding="utf-8"))
+def main(names: list[str]) -> int:
+    """Run what is named, or everything; return an exit code."""
+    unknown = [name for name in names if name not in MODULES]
+    if unknown:
+        print(f"Unknown benchmark {unknown[0]!r}. Expected one of: {', '.join(MODULES)}.", file=sys.stderr)
+        return 2
+    if len(names) == 1:
+        runpy.run_module(MODULES[names[0]], run_name="__main__")
+        return 0
+    return max(subprocess.run([sys.executable, "-m", MODULES[name]]).returncode for name in names or MODULES)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
