@@ -13,7 +13,7 @@ from core.errors import DataError
 from ingest.manifests import newest_version, read_manifest
 from ledger.ledger import Ledger
 from pipeline.arrivals import Discovery
-from pipeline.backfill_plan import TRIGGER, BackfillStep, Findings, FoundSpan
+from pipeline.backfill_plan import REOPENED_STATES, TRIGGER, BackfillStep, Findings, FoundSpan
 from pipeline.config import Config
 from pipeline.corrections import find_repair, read_history
 from pipeline.decision import Decision
@@ -105,8 +105,8 @@ def _find(config: Config, span: int, known: Sequence[SpanRecord]) -> FoundSpan:
 
 
 def _with_repair(found: FoundSpan, ledger: Ledger | None, config: Config) -> FoundSpan:
-    is_open = found.unusable is None and (found.record is None or found.record.state == "arrived")
-    if ledger is None or found.ref is None or found.ref.version == 1 or not is_open:
+    may_run = found.unusable is None and (found.record is None or found.record.state in {"arrived", *REOPENED_STATES})
+    if ledger is None or found.ref is None or found.ref.version == 1 or not may_run:
         return found
     return found.model_copy(update={"repair": find_repair(ledger, config, found.ref)})
 

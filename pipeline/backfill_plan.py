@@ -47,12 +47,12 @@ class BackfillStep(Record):
     @property
     def has_cycle(self) -> bool:
         """Whether a cycle would run."""
-        return self.action in ("run", "reopen")
+        return self.start is not None
 
     @property
     def changes_something(self) -> bool:
         """Whether anything would be done now."""
-        return self.has_cycle or self.action == "skip"
+        return self.action in ("run", "reopen", "skip")
 
 
 class FoundSpan(Record):
@@ -102,7 +102,8 @@ def plan_backfill(findings: Findings, config: Config, *, now: datetime, is_again
         action, why = _decide(found, findings.learned, is_again=is_again)
         state = found.record.state if found.record else None
         step = BackfillStep(span=found.span, ref=found.ref, state=state, action=action, why=why)
-        if step.has_cycle and found.ref is not None:
+        is_run = action in ("run", "reopen") and (found.repair is None or found.repair.has_own_cycle)
+        if is_run and found.ref is not None:
             plan = _plan(found.ref, found.repair, knowledge, config, now)
             made = _model_of(plan, knowledge, now)
             backwards = moves_backwards(made, knowledge.champion)
@@ -127,10 +128,18 @@ def _decide(found: FoundSpan, learned: frozenset[tuple[int, int]], *, is_again: 
     if found.unusable is not None:
         return "leave", found.unusable
     if state != "arrived":
-        return "reopen", f"It is {state}, and is opened again."
+        return _decide_again(state, found.repair)
     if found.repair is None:
         return "run", "It waits." if found.record else "It has just arrived."
     return _REPAIRS.get(found.repair.kind, "run"), found.repair.why
+
+
+def _decide_again(state: SpanState, repair: ChosenRepair | None) -> tuple[Action, str]:
+    if repair is None:
+        return "reopen", f"It is {state}, and is opened again."
+    if repair.kind == "ignore":
+        return "leave", f"It is {state}. {repair.why}"
+    return "reopen", f"It is {state}, and is opened again. {repair.why}"
 
 
 def _plan(ref: SpanRef, chosen: ChosenRepair | None, knowledge: Knowledge, config: Config, now: datetime) -> RunPlan:

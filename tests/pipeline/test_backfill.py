@@ -161,6 +161,24 @@ def test_an_ignored_correction_is_skipped_with_a_note(small: Any, backfill: Any)
     assert skip.reason.endswith("Nothing is trained again: corrections.repair is ignore.")
 
 
+def test_a_refused_correction_is_repaired_when_it_is_opened_again(small: Any, planned: Any, backfill: Any) -> None:
+    run_all(small)
+    ref = small.add_span(4, version=2, text="corrected")
+    small.dag.words = {4: "rejected"}
+    assert [decision.outcome for decision in backfill(4, 4)] == ["rejected"]
+    assert planned(4, 4)[4].why == "It is rejected; --again opens it."
+    step = planned(4, 4, is_again=True)[4]
+    assert (step.action, step.base, step.window) == ("reopen", "version 2", (4,))
+    assert step.why.startswith("It is rejected, and is opened again. Span 4 version 2 corrects what")
+    ignored = planned(4, 4, is_again=True, corrections=CorrectionOptions(repair="ignore"))[4]
+    assert (ignored.action, ignored.has_cycle) == ("leave", False)
+    waits = planned(4, 4, is_again=True, corrections=CorrectionOptions(repair="replay"))[4]
+    assert (waits.action, waits.has_cycle, waits.changes_something) == ("reopen", False, True)
+    small.dag.words = {}
+    assert [decision.outcome for decision in backfill(4, 4, is_again=True)] == ["pushed"]
+    assert small.ledger.span(ref).state == "pushed"
+
+
 def test_a_replayed_correction_joins_the_next_cycle_and_is_trained_then(
     small: Any, planned: Any, backfill: Any
 ) -> None:
