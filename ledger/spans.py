@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, select, tuple_, update
 
 from core.errors import LedgerError
 from ledger import tables
@@ -144,7 +144,7 @@ class Spans(PipelineRows):
                 self._record_steps(connection, [step])
             return self.span(ref)
 
-    def _newer_version(self, connection: Connection, row: Mapping[str, Any]) -> int | None:
+    def _newer_version(self, connection: Connection, row: RowMapping) -> int | None:
         columns = tables.spans.c
         age = tuple_(columns.version, columns.id)
         is_newer = (columns.pipeline == self.pipeline, columns.span == row["span"], age > (row["version"], row["id"]))
