@@ -59,17 +59,17 @@ def make_log(pipeline: str) -> Log:
 
 
 def write_logs(stream: IO[str], form: LogForm) -> logging.Handler:
-    """Send the messages of Perennial, and nobody else's, to `stream`.
+    """Send what Perennial says to `stream`, and what other libraries say by their loggers' own levels.
 
-    TensorFlow and Beam are kept to their errors elsewhere; those go through the same handler.
+    All of it takes the same form: a reader of JSON lines would stumble over TensorFlow's plain ones.
     """
     handler = logging.StreamHandler(stream)
     if form == "json":
-        handler.setFormatter(_JsonForm(["levelname", "message"], rename_fields={"levelname": "level"}, timestamp="at"))
+        names = ["levelname", "name", "message"]
+        handler.setFormatter(_JsonForm(names, rename_fields={"levelname": "level", "name": "logger"}, timestamp="at"))
     else:
         handler.setFormatter(_TextForm("%(asctime)s %(levelname)-7s %(message)s"))
-    logger = logging.getLogger(LOGGER_NAME)
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    logger.propagate = False
+    # With a handler at the root, no library gives it one of its own.
+    logging.getLogger().addHandler(handler)
+    logging.getLogger(LOGGER_NAME).setLevel(logging.INFO)
     return handler

@@ -13,8 +13,8 @@ from pipeline.logs import LOGGER_NAME, make_log, write_logs
 @pytest.fixture
 def lines() -> Iterator[Callable[[str], io.StringIO]]:
     """Write the log to a stream in the form asked for."""
-    logger = logging.getLogger(LOGGER_NAME)
-    before = (logger.level, logger.propagate, list(logger.handlers))
+    ours, root = logging.getLogger(LOGGER_NAME), logging.getLogger()
+    before = (ours.level, root.level, list(root.handlers))
 
     def write(form: str) -> io.StringIO:
         stream = io.StringIO()
@@ -22,7 +22,9 @@ def lines() -> Iterator[Callable[[str], io.StringIO]]:
         return stream
 
     yield write
-    logger.level, logger.propagate, logger.handlers[:] = before
+    ours.level, root.level, root.handlers[:] = before
+    for handler in set(root.handlers) - set(before[2]):
+        handler.close()
 
 
 def test_a_line_is_one_json_object(lines):
@@ -33,6 +35,7 @@ def test_a_line_is_one_json_object(lines):
     assert document.pop("at").endswith("+00:00")
     assert document == {
         "level": "INFO",
+        "logger": "perennial",
         "message": "Span 7 was pushed.",
         "pipeline": "flights",
         "event": "cycle_ended",
@@ -68,7 +71,11 @@ def test_no_password_is_written(lines, form):
     assert stream.getvalue().count("://***@db") >= 2
 
 
-def test_other_libraries_are_not_written(lines):
+def test_other_libraries_take_the_same_form_from_their_level_on(lines):
     stream = lines("json")
-    logging.getLogger("tensorflow").error("noise")
-    assert stream.getvalue() == ""
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("absl").error("Execution 4 failed.")
+    logging.getLogger("absl").warning("noise")
+    (line,) = stream.getvalue().splitlines()
+    document = json.loads(line)
+    assert (document["logger"], document["level"], document["message"]) == ("absl", "ERROR", "Execution 4 failed.")
