@@ -178,13 +178,19 @@ class _Spread:
                     queue.append(reader)
 
     def _seeds(self) -> list[Node]:
-        """Return the sources, and the buffers of which neither origin nor content is known: they may hold anything."""
-        if not self.sources:
-            return []
-        read = {plan.replay_uri for plan in self.history.plans.values() if plan.replay_uri}
-        unknown: list[Node] = [("buffer", uri) for uri in sorted(read - set(self.history.buffers))]
-        spans: list[Node] = [("span", key) for key in {(ref.span, ref.version): None for ref in self.sources}]
-        return spans + [node for node in unknown if not self._is_known_clean(node)]
+        """Return the sources, and the buffers of unknown origin that were first read after a source was offered."""
+        keys = {(ref.span, ref.version): None for ref in self.sources}
+        plans = list(self.history.plans.values())
+        offered_at = next(
+            (at for at, plan in enumerate(plans) if any((ref.span, ref.version) in keys for ref in plan.window)),
+            len(plans),
+        )
+        # The row of a span that was opened again names its last buffer alone.
+        known = self.history.buffers
+        late = dict.fromkeys(plan.replay_uri for plan in plans[offered_at:] if plan.replay_uri not in known)
+        early = {plan.replay_uri for plan in plans[: offered_at + 1]}
+        unknown: list[Node] = [("buffer", uri) for uri in late if uri and uri not in early]
+        return [*(("span", key) for key in keys), *(node for node in unknown if not self._is_known_clean(node))]
 
     def _is_known_clean(self, node: Node) -> bool:
         kind, uri = node

@@ -170,3 +170,16 @@ def test_more_sources_taint_no_less(steps, data):
     few = data.draw(st.sets(st.sampled_from(family.refs)))
     more = few | data.draw(st.sets(st.sampled_from(family.refs)))
     assert found(taint_of(few, family.history)) <= found(taint_of(more, family.history))
+
+
+@LAW
+@given(steps=STEPS, data=st.data())
+def test_forgetting_who_wrote_a_buffer_hides_no_tainted_model(steps, data):
+    family = Family(steps)
+    sources = data.draw(st.sets(st.sampled_from(family.refs)))
+    forgotten = data.draw(st.sets(st.integers(0, len(steps) - 1)))
+    full = found(taint_of(sources, family.history))
+    for row in forgotten:
+        family.spans[row] = family.spans[row].model_copy(update={"replay_uri": None})
+    less_known = found(taint_of(sources, family.history))
+    assert {node for node in full if node[0] != "buffer"} <= less_known
