@@ -36,6 +36,16 @@ for command in (ingest, run, backfill, status, lineage, predict, model, watch, t
     perennial.add_command(command)
 
 
+def _keep_examples_as_written(command: click.Command) -> None:
+    """Turn the two characters that a raw docstring has into the one by which click keeps a paragraph as it is written."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for child in getattr(command, "commands", {}).values():
+        _keep_examples_as_written(child)
+
+
+_keep_examples_as_written(perennial)
+
+
 def main() -> None:
     """Run the command line; a failure prints headline and sentence, and exits with its class's code."""
     is_debugging = "--debug" in sys.argv

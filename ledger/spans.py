@@ -1,52 +1,22 @@
-"""`Spans`: which spans have arrived and what became of them, with every step on the way."""
+"""`Spans`: what became of each span, with every step on the way. How they come in is in `arrivals`."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, tuple_, update
 
 from core.errors import LedgerError
 from ledger import tables
 from ledger.rows import PipelineRows
-from schemas.ledger_records import TRANSITIONS, SpanArrival, SpanOutcome, SpanRecord, SpanState, Transition
+from schemas.ledger_records import TRANSITIONS, SpanOutcome, SpanRecord, SpanState, Transition
 from schemas.spans import SpanRef
 
-# States of a span that no cycle has finished with; `trained` is one of them only while its run is open.
-_OPEN_STATES = ("arrived", "validated", "evaluated", "quarantined")
+# Where a span may be from which the window of another span's cycle takes it.
 _HISTORY_STATES = ("arrived", "skipped", "rejected")
-
-
-class _Version(NamedTuple):
-    """A version of a span, known or new; `id` is None for a new one."""
-
-    ref: SpanRef
-    id: int | None
-    state: SpanState
-    run_id: str | None = None
 
 
 class Spans(PipelineRows):
     """The span part of the ledger."""
-
-    def register_spans(self, arrivals: Iterable[SpanArrival]) -> int:
-        """Record versions of spans as arrived; those already known stay as they are.
-
-        Of several versions of a span only the newest is worked on: an older one that no cycle has finished with becomes
-        `superseded`, and so does one that turns up after a newer one.
-
-        Returns:
-            How many were not known.
-        """
-        found = {_key(arrival.ref): arrival for arrival in arrivals}
-        if not self._without_known(found):
-            return 0
-        with self._writing() as connection:
-            # Asked again under the lock: another process may have registered them meanwhile.
-            new = self._without_known(found)
-            superseded = self._superseded_by(connection, new)
-            self._insert_arrivals(connection, new, superseded)
-            self._supersede(connection, superseded)
-        return len(new)
 
     def spans(self, first: int | None = None, last: int | None = None) -> list[SpanRecord]:
         """Return all versions of all spans from `first` to `last`, both included, by span and version."""
@@ -113,13 +83,14 @@ class Spans(PipelineRows):
         Returns:
             How many changed.
         """
-        columns, now = tables.spans.c, self._clock.now()
+        columns = tables.spans.c
         with self._writing() as connection:
             is_history = (columns.pipeline == self.pipeline, _is_span(*refs), columns.state.in_(_HISTORY_STATES))
             rows = connection.execute(select(tables.spans).where(*is_history).order_by(columns.id)).mappings().all()
             steps = [_step(dict(row), row["state"], "trained", run_id, reason) for row in rows]
             self._record_steps(connection, steps)
-            values = {"state": "trained", "run_id": run_id, "reason": reason, "updated_at": now}
+            # The buffer of a cycle that was refused before is not the newest one, which the row's new time would claim.
+            values = {"state": "trained", "run_id": run_id, "reason": reason, "replay_uri": None, "updated_at": now}
             connection.execute(update(tables.spans).where(columns.id.in_([row["id"] for row in rows])).values(values))
         return len(rows)
 
@@ -140,7 +111,7 @@ class Spans(PipelineRows):
             if connection.execute(update(tables.spans).where(*is_ours, may_move).values(changes)).rowcount == 0:
                 raise _refusal(ref, before["state"], before["run_id"], values)
             if not repeats:
-                step = _step(ref.model_dump(), before["state"], state, run_id, values["reason"])
+                step = step_of(ref, before["state"], state, run_id=run_id, reason=values["reason"])
                 self._record_steps(connection, [step])
             return self.span(ref)
 
@@ -154,98 +125,23 @@ class Spans(PipelineRows):
     def _span_records(self, *where: ColumnElement[bool], **how: Any) -> list[SpanRecord]:
         return [SpanRecord.model_validate(row) for row in self._rows(tables.spans, *where, **how)]
 
-    def _without_known(self, found: Mapping[tuple[int, int, str], SpanArrival]) -> list[SpanArrival]:
-        if not found:
-            return []
-        columns = tables.spans.c
-        # One range, since as many keys as there may be are more than a statement takes.
-        is_near = columns.span.between(min(found)[0], max(found)[0])
-        statement = select(columns.span, columns.version, columns.digest)
-        with self._database.reading() as connection:
-            rows = connection.execute(statement.where(columns.pipeline == self.pipeline, is_near)).all()
-        known = {(span, version, digest) for span, version, digest in rows}
-        return [arrival for key, arrival in found.items() if key not in known]
-
-    def _superseded_by(self, connection: Connection, new: Collection[SpanArrival]) -> dict[_Version, SpanRef]:
-        """Return the open versions, known and new, that a newer one of the same span makes void, and which."""
-        columns, runs = tables.spans.c, tables.runs.c
-        spans = {arrival.ref.span for arrival in new}
-        if not spans:
-            return {}
-        is_near = columns.span.between(min(spans), max(spans))
-        names = (columns.span, columns.version, columns.digest, columns.id, columns.state, columns.run_id)
-        rows = connection.execute(select(*names).where(columns.pipeline == self.pipeline, is_near))
-        versions: dict[int, list[_Version]] = {span: [] for span in spans}
-        for span, version, digest, row_id, state, run_id in rows:
-            if span in spans:
-                ref = SpanRef(span=span, version=version, digest=digest)
-                versions[span].append(_Version(ref, row_id, state, run_id))
-        for arrival in new:
-            versions[arrival.ref.span].append(_Version(arrival.ref, None, "arrived"))
-        is_open_run = (runs.pipeline == self.pipeline, runs.outcome.is_(None))
-        open_runs = set(connection.execute(select(runs.run_id).where(*is_open_run)).scalars())
-        superseded = {}
-        for of_span in versions.values():
-            newest = max(of_span, key=_age)
-            for version in of_span:
-                is_open = version.state in _OPEN_STATES or (version.state == "trained" and version.run_id in open_runs)
-                if version is not newest and is_open:
-                    superseded[version] = newest.ref
-        return superseded
-
-    def _insert_arrivals(
-        self, connection: Connection, new: Collection[SpanArrival], superseded: Mapping[_Version, SpanRef]
-    ) -> None:
-        now = self._clock.now()
-        late = {version.ref: newest for version, newest in superseded.items() if version.id is None}
-        rows, steps = [], []
-        for arrival in new:
-            newest = late.get(arrival.ref)
-            state = "arrived" if newest is None else "superseded"
-            reason = None if newest is None else f"version {newest.version} was there first"
-            more = arrival.model_dump(exclude={"ref"}) | {"reason": reason, "arrived_at": now, "updated_at": now}
-            rows.append(arrival.ref.model_dump() | more | {"state": state})
-            steps.append(_step(arrival.ref.model_dump(), None, state, None, reason))
-        self._insert(connection, tables.spans, rows)
-        self._record_steps(connection, steps)
-
-    def _supersede(self, connection: Connection, superseded: Mapping[_Version, SpanRef]) -> None:
-        known = [(version, newest) for version, newest in superseded.items() if version.id is not None]
-        if not known:
-            return
-        reasons = {version.id: f"version {newest.version} has arrived" for version, newest in known}
-        statement = update(tables.spans).where(tables.spans.c.id == bindparam("row"))
-        changes = statement.values(state="superseded", reason=bindparam("why"), updated_at=self._clock.now())
-        connection.execute(changes, [{"row": row, "why": reason} for row, reason in reasons.items()])
-        self._record_steps(
-            connection,
-            [_step(v.ref.model_dump(), v.state, "superseded", v.run_id, reasons[v.id]) for v, _ in known],
-        )
-
     def _record_steps(self, connection: Connection, steps: Iterable[Mapping[str, Any]]) -> None:
         now = self._clock.now()
         self._insert(connection, tables.transitions, [{**step, "token": self._token, "at": now} for step in steps])
 
 
-def _key(ref: SpanRef) -> tuple[int, int, str]:
-    return ref.span, ref.version, ref.digest
-
-
-def _age(version: _Version) -> tuple[int, bool, int]:
-    # Of the same version with other content, the one that was registered last.
-    return version.ref.version, version.id is None, version.id or 0
-
-
-def _step(
-    key: Mapping[str, Any], from_state: str | None, to_state: str, run_id: str | None, reason: str | None
+def step_of(
+    ref: SpanRef, from_state: str | None, to_state: str, *, run_id: str | None = None, reason: str | None = None
 ) -> dict[str, Any]:
-    names = {name: key[name] for name in ("span", "version", "digest")}
-    return {**names, "from_state": from_state, "to_state": to_state, "run_id": run_id, "reason": reason}
+    """Return the row of `transitions` for one step, without whose and when."""
+    return ref.model_dump() | {"from_state": from_state, "to_state": to_state, "run_id": run_id, "reason": reason}
 
 
 def _is_span(*refs: SpanRef) -> ColumnElement[bool]:
     columns = tables.spans.c
-    return tuple_(columns.span, columns.version, columns.digest).in_([_key(ref) for ref in refs])
+    return tuple_(columns.span, columns.version, columns.digest).in_(
+        [(ref.span, ref.version, ref.digest) for ref in refs]
+    )
 
 
 def _refusal(ref: SpanRef, state: SpanState, run_id: str | None, wanted: Mapping[str, Any]) -> LedgerError:

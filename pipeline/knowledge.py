@@ -1,6 +1,7 @@
 """Read from the ledger what a plan may rest on: a few rows, however long the history is."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from core.errors import DataError
 from ledger.ledger import Ledger
@@ -40,7 +41,7 @@ def read_knowledge(
         *filter(None, (ledger.newest_statistics(before=span), ledger.newest_replay())),
         *ledger.scored_spans(after=-1 if line_start is None else line_start, before=span, limit=MAX_SCORED_SPANS),
     ]
-    records = _unique(rows)
+    records = _unique(map(_without_ghosts, rows))
     return Knowledge(
         spans=_on_disk(config, records),
         unusable=unusable or {},
@@ -63,6 +64,19 @@ def check_any_span(ledger: Ledger, config: Config, unusable: dict[int, str]) -> 
             f"Pipeline {config.name!r} has no spans. Expected some below {str(config.spans_path)!r}. "
             "Run `perennial ingest` first."
         )
+
+
+def is_there(uri: str) -> bool:
+    """Tell whether an artifact's folder is still there; garbage collection may have removed an old one.
+
+    Of a store that is no local folder that is not asked.
+    """
+    return "://" in uri or Path(uri).is_dir()
+
+
+def _without_ghosts(row: SpanRecord) -> SpanRecord:
+    gone = {name for name in ("statistics_uri", "replay_uri") if (uri := getattr(row, name)) and not is_there(uri)}
+    return row.model_copy(update=dict.fromkeys(gone)) if gone else row
 
 
 def _unique(rows: Iterable[SpanRecord]) -> tuple[SpanRecord, ...]:

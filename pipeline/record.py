@@ -19,6 +19,7 @@ from schemas.scores import PREQUENTIAL_FILE, PrequentialScore
 from schemas.spans import MANIFEST_NAME, Manifest
 from schemas.verdicts import DRIFT_REPORT_FILE, DriftReport, Verdict
 from serving.prediction import load_predictor
+from serving.version_store import locate
 from trainer.training_record import TRAINING_RECORD_FILE
 
 
@@ -176,8 +177,8 @@ def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> tupl
     Returns:
         The AUC or None, and why it could not be had. By now the candidate may be published: no failure may stop here.
     """
-    folder = config.serving_path / str(version)
-    if config.label.task != "binary" or version is None or not folder.exists():
+    folder = None if version is None else locate(config.serving_path, version)
+    if config.label.task != "binary" or folder is None:
         return None, ()
     from sklearn.metrics import roc_auc_score
 
