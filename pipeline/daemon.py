@@ -7,7 +7,7 @@ In here: the loop, and what a failure or a signal does to it. When something is 
 import logging
 import threading
 
-from core.errors import LeaseHeldError, LeaseLostError, PipelineError
+from core.errors import LeaseHeldError, LeaseLostError, PipelineError, UnavailableError
 from pipeline.config import Config
 from pipeline.health import Board
 from pipeline.logs import make_log
@@ -69,7 +69,12 @@ class Daemon:
             LeaseHeldError: another worker has the pipeline.
             PipelineError: of the first cycle that failed.
         """
-        self._take_a_term(is_once=True)
+        try:
+            self._take_a_term(is_once=True)
+        except UnavailableError:
+            # Asked to stop while it waited for the lease.
+            if not self._stop.is_set():
+                raise
 
     def stop(self) -> None:
         """Stop taking work and let the running cycle stop at its next node; the second time, leave at once.

@@ -107,6 +107,7 @@ class Term:
         self._replacement: Replacement | None = None
         self._has_resumed = False
         self._has_refused = False
+        self._left_open: str | None = None
         self._deferred: frozenset[SpanRef] = frozenset()
         self._is_first = True
         self._alerts: tuple[str, ...] = ()
@@ -181,6 +182,10 @@ class Term:
 
     def _note_result(self, cycle: CycleThread, result: Result) -> None:
         self.is_well = True
+        left_open, self._left_open = self._left_open, None
+        if left_open is not None and (run := self._ledger.run(left_open)).error is not None:
+            about = {"event": "run_given_up", "run_id": run.run_id, "span": run.span}
+            self._log.warning("A run that was left open was %s: %s", run.outcome, run.error, extra=about)
         if not isinstance(result, Decision):
             if result is not None:
                 self._has_refused = True
@@ -226,11 +231,16 @@ class Term:
             self._ledger.move_span(span, "skipped", reason=reason)
 
     def _resume_or_reconcile(self) -> None:
-        if self._has_resumed and self._ledger.open_run() is None:
+        left_open = self._ledger.open_run()
+        if self._has_resumed and left_open is None:
             self._idle_runner.reconcile_serving()
             self._deferred = self._idle_runner.deferred_spans()
             return
         self._has_resumed = True
+        if left_open is not None:
+            self._left_open = left_open.run_id
+            about = {"event": "resuming", "run_id": left_open.run_id, "span": left_open.span}
+            self._log.info("Run %s was left open; it is finished first.", left_open.run_id, extra=about)
         cycle = self._new_cycle(None)
         runner = self._seams.runner_of(self._ledger, cycle.listeners)
 
@@ -306,7 +316,7 @@ class Term:
 
     def _show(self, answer: Tick | None = None, now: datetime | None = None) -> None:
         cycle = self._cycle
-        changes = {
+        changes: dict[str, object] = {
             "state": "idle" if cycle is None else "running",
             "running": None if cycle is None else cycle.running,
             "node": None if cycle is None else cycle.node,

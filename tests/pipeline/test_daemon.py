@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from core.clock import ManualClock
-from core.errors import ConfigError, LeaseHeldError, LedgerError, NodeError, UnavailableError
+from core.errors import ConfigError, LeaseHeldError, LedgerError, NodeError, StoppedError, UnavailableError
 from ledger.ledger import Ledger
 from pipeline.controller import Controller
 from pipeline.daemon import Daemon
@@ -204,6 +204,23 @@ def test_what_a_dead_worker_left_is_finished_first(watched, events):
     pipeline.run_for(minutes=1)
     assert pipeline.small.ledger.run(run.run_id).outcome == "pushed"
     assert dag.trained().count(run.run_id) == 1
+    assert events()[:3] == ["lease_taken", "resuming", "cycle_ended"]
+
+
+def test_a_run_of_other_code_is_given_up_and_said(watched, caplog):
+    pipeline = watched()
+    dag = pipeline.small.dag
+
+    def stop(plan, node):
+        pipeline.daemon.stop()
+        raise StoppedError("Asked to.")
+
+    dag.before = stop
+    pipeline.make().run()
+    dag.before, dag.code_digest = lambda plan, node: None, "other code"
+    pipeline.make().run_once()
+    assert "A run that was left open was abandoned: The code has changed since the run began." in caplog.messages
+    assert pipeline.trained_spans() == [2, 3, 4]
 
 
 def test_what_may_pass_is_tried_again_ever_more_seldom(watched, events):
@@ -396,6 +413,18 @@ def test_once_refuses_while_another_worker_is_alive(watched):
         pipeline.clock.at(0, other.beat)
         with pytest.raises(LeaseHeldError, match="is being run by another worker"):
             pipeline.make().run_once()
+
+
+@pytest.mark.parametrize("is_once", [True, False], ids=["once", "for ever"])
+def test_waiting_for_the_lease_ends_when_asked_to_stop(watched, is_once):
+    pipeline = watched()
+    with pipeline.open_ledger() as other:
+        other.acquire(ttl_seconds=60)
+        daemon = pipeline.make()
+        pipeline.clock.at(0, daemon.stop)
+        daemon.run_once() if is_once else daemon.run()
+        assert other.lease().token == 1
+    assert not daemon.has_left_work
 
 
 def test_a_worker_that_lost_the_lease_stops_and_stands_by(watched, events):
