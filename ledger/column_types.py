@@ -12,7 +12,8 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 MAX_NAME_CHARS = 255
 DIGEST_CHARS = 64
 MAX_WORD_CHARS = 16
-_MYSQL = ("mysql", "mariadb")
+# What SQLAlchemy calls it, by the URL.
+MYSQL = ("mysql", "mariadb")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -23,7 +24,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Ask MySQL for microseconds, which it leaves out where it is not asked."""
-        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name in _MYSQL else DateTime())
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name in MYSQL else DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Store the UTC wall time without a zone."""
@@ -36,9 +37,9 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 def name_of(max_chars: int = MAX_NAME_CHARS) -> TypeEngine[str]:
     """Return a short text that may be part of a key; MySQL, too, tells `a` from `A` in it."""
-    return String(max_chars).with_variant(mysql.VARCHAR(max_chars, charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL)
+    return String(max_chars).with_variant(mysql.VARCHAR(max_chars, charset="utf8mb4", collation="utf8mb4_bin"), *MYSQL)
 
 
 def long_text() -> TypeEngine[str]:
     """Return a text of any length: a plan with a long window outgrows the 64 KiB of MySQL's TEXT."""
-    return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), *_MYSQL)
+    return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), *MYSQL)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from core.errors import ConfigError, LedgerError, UnavailableError
+from ledger.column_types import MYSQL
 from ledger.failures import may_pass
 
 # A writer holds a lock for milliseconds, so half a minute of waiting means that something is stuck.
@@ -18,7 +19,6 @@ LOCK_TIMEOUT_SECONDS = 30
 _CONNECT_TIMEOUT_SECONDS = 10
 _SQLITE = "sqlite"
 _POSTGRESQL = "postgresql"
-_MYSQL = ("mysql", "mariadb")
 # Of PostgreSQL's lock numbers, one that no other program has a reason to take.
 _UPGRADE_LOCK = 7_403_116_201
 _UPGRADE_LOCK_NAME = "perennial-ledger"
@@ -91,7 +91,7 @@ class Database:
         if self._engine.dialect.name == _SQLITE:
             yield
             return
-        is_mysql = self._engine.dialect.name in _MYSQL
+        is_mysql = self._engine.dialect.name in MYSQL
         lock = "GET_LOCK(:name, :timeout)" if is_mysql else "pg_advisory_lock(:number)"
         unlock = "RELEASE_LOCK(:name)" if is_mysql else "pg_advisory_unlock(:number)"
         values: dict[str, Any] = {"number": _UPGRADE_LOCK}
@@ -180,7 +180,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
         parsed.get_dialect()
-        if parsed.get_backend_name() not in (_SQLITE, _POSTGRESQL, *_MYSQL):
+        if parsed.get_backend_name() not in (_SQLITE, _POSTGRESQL, *MYSQL):
             raise ArgumentError("the ledger knows SQLite, PostgreSQL and MySQL")
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(

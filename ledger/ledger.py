@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from core.clock import Clock, SystemClock
 from ledger import tables
+from ledger.arrivals import Arrivals
 from ledger.database import Database, database_exists
 from ledger.leases import Leases
 from ledger.models import Models
@@ -22,7 +23,7 @@ _LOOK = text(
 )
 
 
-class Ledger(Leases, Planning, Runs, Models, Triggers):
+class Ledger(Leases, Arrivals, Planning, Runs, Models, Triggers):
     """The transactional record of one pipeline: its spans, runs, pushed models and champion.
 
     Any number of processes may hold one open at the same time. Every public method is one transaction; inside `fenced`

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Table, insert, sel
 from core.clock import Clock
 from core.errors import LeaseLostError
 from ledger import tables
+from ledger.column_types import MYSQL
 from ledger.database import Database
 
 
@@ -62,10 +63,21 @@ class PipelineRows:
         *where: ColumnElement[bool],
         order_by: Iterable[ColumnElement[Any]] = (),
         limit: int | None = None,
+        mysql_index: str | None = None,
     ) -> list[RowMapping]:
-        """Read this pipeline's rows, without the columns that are part of no record."""
+        """Read this pipeline's rows, without the columns that are part of no record.
+
+        Args:
+            table: Whose rows.
+            where: Which.
+            order_by: In which order.
+            limit: How many at most.
+            mysql_index: The index that MySQL must use, where it would choose a longer way by itself.
+        """
         columns = [column for column in table.c if column.name not in tables.INTERNAL_COLUMNS]
         statement = select(*columns).where(table.c.pipeline == self.pipeline, *where).order_by(*order_by).limit(limit)
+        for dialect in MYSQL if mysql_index else ():
+            statement = statement.with_hint(table, f"FORCE INDEX ({mysql_index})", dialect)
         with self._database.reading() as connection:
             return list(connection.execute(statement).mappings())
 

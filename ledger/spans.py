@@ -86,13 +86,14 @@ class Spans(PipelineRows):
         columns = tables.spans.c
         with self._writing() as connection:
             is_history = (columns.pipeline == self.pipeline, _is_span(*refs), columns.state.in_(_HISTORY_STATES))
-            rows = connection.execute(select(tables.spans).where(*is_history).order_by(columns.id)).mappings().all()
-            steps = [_step(dict(row), row["state"], "trained", run_id, reason) for row in rows]
+            records = self._span_records(*is_history, order_by=[columns.id])
+            steps = [step_of(r.ref, r.state, "trained", run_id=run_id, reason=reason) for r in records]
             self._record_steps(connection, steps)
             # The buffer of a cycle that was refused before is not the newest one, which the row's new time would claim.
-            values = {"state": "trained", "run_id": run_id, "reason": reason, "replay_uri": None, "updated_at": now}
-            connection.execute(update(tables.spans).where(columns.id.in_([row["id"] for row in rows])).values(values))
-        return len(rows)
+            values = {"state": "trained", "run_id": run_id, "reason": reason, "replay_uri": None}
+            changes = update(tables.spans).where(*is_history).values(**values, updated_at=self._clock.now())
+            connection.execute(changes)
+        return len(records)
 
     def _move(self, ref: SpanRef, values: dict[str, Any]) -> SpanRecord:
         columns = tables.spans.c
