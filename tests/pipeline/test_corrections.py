@@ -72,6 +72,22 @@ def test_a_correction_with_the_same_files_changes_nothing(trained: Any) -> None:
     assert repair.why.startswith("Span 4 version 2 changes 0.00% of what the champion learned from (0 examples added")
 
 
+def test_the_newest_buffer_stays_the_newest_when_an_old_row_is_learned_from_again(small: Any) -> None:
+    small.dag.words = {3: "rejected", 5: "cold_start"}
+    small.add_span(5)
+    # Every step takes a second, as it does outside of tests.
+    window = small.config.window.model_copy(update={"cold_spans": 3})
+    first, later = (
+        small.controller(step=lambda name: small.clock.advance(1), **changes) for changes in ({}, {"window": window})
+    )
+    for _ in range(3):
+        first.run_next()
+    decision = later.run_next()
+    assert [ref.span for ref in decision.plan.window] == [3, 4, 5]
+    assert small.states()[3] == "trained"
+    assert small.ledger.newest_replay().replay_uri == "/replay/5"
+
+
 def test_nothing_is_due_without_a_correction(trained: Any) -> None:
     first = trained.ledger.spans()[0].ref
     assert find_repair(trained.ledger, trained.config, first) is None
