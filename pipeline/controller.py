@@ -120,12 +120,14 @@ class Controller:
         if run is None:
             return self._resume_judgement()
         if (why_not := self._why_not_resumed(run)) is not None:
-            self._give_up(run, "abandoned", why_not)
+            self._put_back(run, "abandoned", why_not)
+            # Without a decision record: the plan may be of a time whose words this code does not know.
+            self._ledger.finish_run(run.run_id, "abandoned", error=why_not)
             return self.resume()
         if run.attempts >= self.config.retries.max_attempts:
-            self._give_up(
-                run, "quarantined", f"The worker died in {run.attempts} attempts without getting any further."
-            )
+            why = f"The worker died in {run.attempts} attempts without getting any further."
+            self._put_back(run, "quarantined", why)
+            self._cycle.failed(_plan_of(run), "quarantined", why)
             return self.resume()
         return self._follow(self._execute(_plan_of(run), is_resumed=True))
 
@@ -257,12 +259,9 @@ class Controller:
         if not error.blames_span:
             self._ledger.give_back_attempt(plan.run_id)
         outcome: RunOutcome = "quarantined" if is_poisoned else "failed"
-        self._cycle.failed(plan, outcome, text)
+        # The span first: while the run is open, whoever comes after a kill in between does it again.
         self._put_back(self._ledger.run(plan.run_id), outcome, text)
-
-    def _give_up(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:
-        self._put_back(run, outcome, why)
-        self._ledger.finish_run(run.run_id, outcome, error=why)
+        self._cycle.failed(plan, outcome, text)
 
     def _put_back(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:
         """Let a span wait again after a run that is given up, or lock it away if it is to blame."""

@@ -169,8 +169,10 @@ class Cycle:
             digests=self._digests(plan),
             error=text,
         )
-        path = write_decision(self.config.runs_path, decision)
-        self._ledger.finish_run(plan.run_id, outcome, error=text, decision_path=str(path))
+        self.listeners.step("give_up")
+        with self._ledger.fenced():
+            path = write_decision(self.config.runs_path, decision)
+            self._ledger.finish_run(plan.run_id, outcome, error=text, decision_path=str(path))
 
     @property
     def _runner_name(self) -> str:
@@ -214,7 +216,9 @@ class Cycle:
 
     def _record(self, plan: RunPlan, outcome: Outcome, decision: Decision, notes: tuple[str, ...]) -> None:
         self.listeners.step("decide")
-        path = write_decision(self.config.runs_path, decision)
+        # A worker that was taken for dead must not write over what its successor found.
+        with self._ledger.fenced():
+            path = write_decision(self.config.runs_path, decision)
         # A shadow model is trained for a span that has its own outcome already.
         if decision.outcome not in _PASSING_OUTCOMES and not plan.is_shadow:
             self.listeners.step("finish_span")

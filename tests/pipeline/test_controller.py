@@ -1,8 +1,11 @@
 """What the controller does about death, failure and a champion that moves; the DAG is a fake, the ledger is real."""
 
+from pathlib import Path
+
 import pytest
 
 from core.errors import ConfigError, DataError, StoppedError, UnavailableError
+from pipeline.decision import read_decision
 from pipeline.plan import Request, Skip
 from schemas.ledger_records import TRANSITIONS
 from serving.version_store import hidden_versions, versions
@@ -121,6 +124,11 @@ def test_span_whose_runs_die_again_and_again_is_quarantined_and_the_next_goes_on
     decision = small.controller().run_next()
     assert decision.plan.span.span == 4
     assert small.states() == {1: "trained", 2: "pushed", 3: "quarantined", 4: "pushed"}
+    given_up = read_decision(Path(small.ledger.runs()[1].decision_path))
+    assert (given_up.outcome, given_up.error) == (
+        "quarantined",
+        f"The worker died in {small.config.retries.max_attempts} attempts without getting any further.",
+    )
     assert "died in 3 attempts" in small.ledger.transitions(3)[-1].reason
     _check(small)
 
@@ -141,6 +149,27 @@ class FakeNodes:
     @staticmethod
     def all_of(pipeline):
         return pipeline.dag.NODES
+
+
+def test_death_while_a_failed_run_is_given_up_leaves_no_span_half_way(small):
+    small.controller().run_next()
+
+    def fail(plan, node):
+        if node == "Trainer":
+            raise DataError("bad bytes")
+
+    def die(step):
+        if step == "give_up":
+            raise Killed
+
+    small.dag.before = fail
+    with pytest.raises(Killed):
+        small.controller(step=die).run_next()
+    assert small.states()[3] == "arrived"
+    assert small.ledger.open_run() is not None
+    small.dag.before = lambda plan, node: None
+    assert small.controller().run_next().outcome == "pushed"
+    _check(small)
 
 
 def test_failure_that_blames_the_span_counts_and_goes_on_at_the_failed_node(small):
