@@ -73,6 +73,7 @@ SOUND = Facts(
     lineage=LINEAGE,
     visible=(1, 2),
     predictions=(0.25, 0.75),
+    decisions={"a": "e" * 64, "b": "f" * 64},
     temporaries=(),
 )
 
@@ -96,6 +97,7 @@ DOCTORED = {
     "champion_moves_are_a_chain": {"moves": (move(1, None), move(2, None))},
     "highest_visible_is_champion": {"visible": (1, 2, 3)},
     "transitions_are_legal": {"transitions": after(2, *path(2, "arrived", "trained", "validated", "pushed"))},
+    "every_run_has_a_decision_record": {"decisions": {"a": "e" * 64}},
     "no_temporary_is_left": {"temporaries": ("/root/.tmp-x",)},
     "same_states": {"spans": (span(1), span(2, state="rejected"))},
     "same_models": {"models": (model(1, "a", 1), model(2, "b", 2))},
@@ -183,9 +185,10 @@ def test_lineage_of_twins_may_differ_in_ids_times_and_places_alone():
         ({"temporaries": ("/root/.tmp-x",)}, True),
         ({"moves": SOUND.moves[:1]}, False),
         ({"visible": (1,)}, False),
+        ({"decisions": {**SOUND.decisions, "b": "0" * 64}}, False),
         ({"executions": (*SOUND.executions, NodeExecution("b", "Pusher", "COMPLETE"))}, False),
     ],
-    ids=["same", "leftover", "move", "visible", "execution"],
+    ids=["same", "leftover", "move", "visible", "decision", "execution"],
 )
 def test_stale_worker_may_change_nothing(changes, is_sound):
     assert (wrote_nothing(SOUND, replace(SOUND, **changes)) == []) is is_sound

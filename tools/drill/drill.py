@@ -1,6 +1,7 @@
 """What every scenario gets: pipelines to break, an undisturbed twin to compare with, and a sheet for the results."""
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,9 @@ class Drill:
             scenario(self)
         except DrillError as error:
             self.sheet.violations.append(str(error))
+        except Exception:
+            # What is broken in one scenario must not hide what the others find.
+            self.sheet.violations.append(traceback.format_exc())
         self.sheet.seconds = time.monotonic() - started
         return self.sheet
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.digests import digest_of_file
 from core.files import TEMPORARY_PREFIX
 from ledger.ledger import Ledger
 from pipeline.config import Config, load_config
@@ -45,6 +46,7 @@ class Facts:
         lineage: What ML Metadata says made the champion, in the words of `perennial lineage model champion --json`.
         visible: Versions that serving sees, oldest first.
         predictions: Scores by the highest visible version of the eval split of the newest span.
+        decisions: Digest of every run's decision record, by run id.
         temporaries: Paths below the root that are named as temporary files and folders are.
     """
 
@@ -59,6 +61,7 @@ class Facts:
     lineage: dict[str, Any] | None
     visible: tuple[int, ...]
     predictions: tuple[float, ...]
+    decisions: dict[str, str]
     temporaries: tuple[str, ...]
 
 
@@ -88,6 +91,7 @@ def read_facts(config_file: Path) -> Facts:
         lineage=lineage,
         visible=visible,
         predictions=_predictions(config, visible[-1]) if visible else (),
+        decisions={path.parent.name: digest_of_file(path) for path in config.runs_path.glob("*/decision.json")},
         temporaries=tuple(sorted(str(path) for path in config.root_path.rglob(f"{TEMPORARY_PREFIX}*"))),
     )
 

@@ -201,7 +201,7 @@ class Harness:
     def command(self, pipeline: SmallPipeline, *arguments: str) -> tuple[int, str]:
         """Run a command of `perennial` on a pipeline; return its exit code and what it printed."""
         log_file = pipeline.folder / "command.log"
-        log_file.unlink(missing_ok=True)
+        log_file.write_text("", encoding="utf-8")
         options = [*arguments, "--config", str(pipeline.config_file)]
         process = _CONTEXT.Process(target=run_command, args=(options, log_file))
         process.start()

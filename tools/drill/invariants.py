@@ -122,6 +122,11 @@ def _problems(path: Sequence[Transition]) -> Iterable[str]:
             yield f"it went from {after.from_state} to {after.to_state}, which is no legal step."
 
 
+def every_run_has_a_decision_record(facts: Facts) -> list[str]:
+    """Every run says what it did and why, one that was given up as well."""
+    return [f"Run {r.run_id} ({r.outcome}) has no record." for r in facts.runs if r.run_id not in facts.decisions]
+
+
 def no_temporary_is_left(facts: Facts) -> list[str]:
     """What killed workers had half written is gone."""
     return [f"{path} is left." for path in facts.temporaries]
@@ -266,6 +271,7 @@ ALONE: tuple[Callable[[Facts], list[str]], ...] = (
     champion_moves_are_a_chain,
     highest_visible_is_champion,
     transitions_are_legal,
+    every_run_has_a_decision_record,
     no_temporary_is_left,
 )
 AS_TWIN: tuple[Callable[[Facts, Facts], list[str]], ...] = (
