@@ -54,6 +54,7 @@ def main(databases: list[str]) -> None:
                     missing.append(f"{name}: {error}")
                     continue
                 results[name] = measure(url, config)
+                print(name, results[name], file=sys.stderr)
         discovery = measure_discovery(Path(folder) / "discovery")
     _write(results, discovery, missing)
     print_json("ledger", num_spans=NUM_SPANS, missing=missing, discovery=discovery, **results)

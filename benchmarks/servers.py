@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -105,7 +106,8 @@ def _running(command: list[str], url: str, folder: Path, how: dict[str, Any]) ->
             time.sleep(0.1)
         yield
     finally:
-        process.terminate()
+        # At once, and whoever is connected: what it has written is thrown away.
+        process.send_signal(signal.SIGQUIT)
         process.wait()
 
 

@@ -57,10 +57,13 @@ class SimulatedRuns:
     Args:
         store: An empty ML Metadata store.
         config: The pipeline's config.
+        has_backslashes: Whether texts are written as they are; False puts a slash in place of each, for a backend that
+            cannot store them.
     """
 
-    def __init__(self, store: MetadataStore, config: Config) -> None:
+    def __init__(self, store: MetadataStore, config: Config, *, has_backslashes: bool = True) -> None:
         self._store = store
+        self._has_backslashes = has_backslashes
         self._config = config
         self._types: dict[tuple[str, str], int] = {}
         self._last: dict[str, mlmd.Artifact] = {}
@@ -110,6 +113,10 @@ class SimulatedRuns:
         if _HISTORY in execution.custom_properties:
             scores = json.loads(execution.custom_properties[_HISTORY].string_value)
             execution.custom_properties[_HISTORY].string_value = json.dumps(scores[: span - 1])
+        if not self._has_backslashes:
+            for value in execution.custom_properties.values():
+                if value.HasField("string_value"):
+                    value.string_value = value.string_value.replace("\\", "/")
         contexts = list(self._contexts(node, span))
         events = _events(mlmd.Event.INPUT, inputs)
         execution.id = self._put(execution, events, contexts)
