@@ -1,6 +1,7 @@
 """The daemon works days in milliseconds: real triggers, ledger and controller, a fake DAG, and a clock that jumps."""
 
 import logging
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,10 @@ class Turns(ManualClock):
         if self.is_beside:
             self._main.release()
             assert self._cycle.acquire(timeout=PATIENCE_SECONDS)
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing but `finally` runs after it."""
 
 
 class Watched:
@@ -188,9 +193,6 @@ def test_once_raises_the_failure_of_a_cycle(watched):
 def test_what_a_dead_worker_left_is_finished_first(watched, events):
     pipeline = watched()
     dag = pipeline.small.dag
-
-    class Killed(BaseException):
-        pass
 
     def die(plan, node):
         if node == "Gate":
@@ -502,3 +504,44 @@ def test_alerts_are_shown_and_said_once(watched, events):
     pipeline.run_for(days=2)
     assert "Span 4 is the last that came" in pipeline.status.alerts[0]
     assert events().count("alert") == len(pipeline.status.alerts) == 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_happens_nothing_is_trained_twice_and_nothing_is_lost(watched, seed):
+    """Spans come while nodes fail, the disk is full, workers die, and people stop and start the daemon."""
+    chance = random.Random(seed)
+    pipeline = watched(min_interval_seconds=0.0)
+    small = pipeline.small
+    is_running = []
+
+    def before(plan, node):
+        assert not is_running
+        is_running.append(plan.run_id)
+        try:
+            kind = chance.choice([None] * 24 + [Killed, UnavailableError, NodeError, StoppedError])
+            if kind is not None:
+                pipeline.daemon.stop() if kind is StoppedError else None
+                raise kind("a test")
+        finally:
+            is_running.clear()
+
+    small.dag.before = before
+    newest = 4
+    while newest < 10:
+        for _ in range(chance.randrange(3)):
+            newest += 1
+            small.add_span(newest)
+        try:
+            pipeline.make()
+            pipeline.run_for(hours=chance.choice([1, 6, 24]))
+        except Killed:
+            pipeline.clock.hooks.clear()
+    small.dag.before = lambda plan, node: None
+    pipeline.make()
+    pipeline.run_for(days=1)
+    trained = pipeline.trained_spans()
+    assert sorted(trained) == sorted(set(trained))
+    assert len(set(small.dag.finished)) == len(small.dag.finished)
+    assert set(pipeline.states()) == set(range(1, newest + 1))
+    assert set(pipeline.states().values()) <= {"trained", "pushed", "quarantined"}
+    assert small.ledger.open_run() is None
