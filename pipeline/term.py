@@ -158,6 +158,7 @@ class Term:
         """Let the running cycle, if there is one, stop at its next node."""
         if self._cycle is not None:
             self._cycle.ask_to_stop()
+            self._board.update(running=self._cycle.running)
 
     def close(self) -> None:
         """Take note of how the cycle ended, if one has.

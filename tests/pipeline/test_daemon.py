@@ -305,6 +305,9 @@ def test_a_busy_pipeline_answers_and_stops_at_a_node_boundary(watched):
         if node == "ReplayGen":
             pipeline.daemon.stop()
         pipeline.clock.node_boundary(plan, node)
+        if node == "ReplayGen":
+            assert pipeline.status.state == "stopping"
+            assert pipeline.status.running.is_stopping
 
     dag.before = before
     daemon = pipeline.make()
