@@ -37,7 +37,7 @@ for command in (ingest, run, backfill, status, lineage, predict, model, watch, t
 
 
 def _keep_examples_as_written(command: click.Command) -> None:
-    """Turn the two characters that a raw docstring has into the one by which click keeps a paragraph as it is written."""
+    """Turn the two characters of a raw docstring into the one by which click keeps a paragraph as it is written."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
     for child in getattr(command, "commands", {}).values():
         _keep_examples_as_written(child)
