@@ -11,6 +11,7 @@ from ingest.changes import Change, change_between
 from ledger.ledger import Ledger
 from ledger.taint import History, taint_of
 from pipeline.config import Config
+from pipeline.knowledge import is_there
 from pipeline.plan import UNUSABLE_STATES
 from pipeline.promotion import newest_span
 from pipeline.repair import ChosenRepair, choose_repair
@@ -79,7 +80,7 @@ def repair_for(taint: Taint, history: History, config: Config, correction: SpanR
     if not taint.champion_is_tainted:
         return None
     return choose_repair(
-        taint,
+        _without_ghosts(taint),
         _change(taint, history, config.spans_path, correction),
         config.corrections,
         correction=correction,
@@ -140,6 +141,14 @@ def read_membership(uri: str) -> Membership | None:
         return Membership.model_validate_json((Path(uri) / MEMBERSHIP_FILE).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def _without_ghosts(taint: Taint) -> Taint:
+    """Forget a buffer that garbage collection has removed: a rerun without one starts an empty one."""
+    ancestor = taint.clean_ancestor
+    if ancestor is None or ancestor.replay_uri is None or is_there(ancestor.replay_uri):
+        return taint
+    return taint.model_copy(update={"clean_ancestor": ancestor.model_copy(update={"replay_uri": None})})
 
 
 def _change(taint: Taint, history: History, spans_root: Path, correction: SpanRef) -> Change | None:

@@ -1,5 +1,6 @@
 """Which repair a correction is due for, read from a real ledger; the spans' own files are not there."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,20 @@ def test_the_repair_learns_the_newest_versions_of_all_since(trained: Any) -> Non
     assert repair is not None
     assert repair.request is not None
     assert [(span.span, span.version) for span in repair.request.window or ()] == [(4, 1), (3, 2)]
-    assert repair.request.replay_uri == "/replay/2"
+
+
+def test_a_rerun_takes_the_ancestors_buffer_if_it_is_still_there(trained: Any, tmp_path: Any) -> None:
+    ref = correct(trained, 3)
+    history = read_history(trained.ledger)
+    kept = [row.model_copy(update={"replay_uri": f"{tmp_path}/replay-{row.span}"}) for row in history.spans]
+    history = replace(history, spans=kept)
+    taint = taint_of([row.ref for row in kept if row.span == 3 and row.version == 1], history)
+    for name, expected in (("replay-4", None), ("replay-2", f"{tmp_path}/replay-2")):
+        (tmp_path / name).mkdir()
+        repair = repair_for(taint, history, trained.config, ref)
+        assert repair is not None
+        assert repair.request is not None
+        assert repair.request.replay_uri == expected
 
 
 def test_a_correction_in_the_cold_window_leaves_only_a_cold_start(trained: Any) -> None:
