@@ -16,16 +16,11 @@ class Planning(Spans):
 
     def open_spans(self, limit: int) -> list[SpanRecord]:
         """Return the oldest spans that no cycle has worked on, by span and version."""
-        columns = tables.spans.c
-        order = [columns.span, columns.version]
-        # MySQL would rather walk in that order through everything that is finished.
-        return self._span_records(columns.state == "arrived", order_by=order, limit=limit, mysql_index="spans_by_state")
+        return self._oldest_arrived(limit=limit)
 
     def open_corrections(self, last: int, limit: int) -> list[SpanRecord]:
         """Return the oldest versions above the first that no cycle has worked on, of spans up to span `last`."""
-        columns = tables.spans.c
-        where = (columns.state == "arrived", columns.span <= last, columns.version > 1)
-        return self._span_records(*where, order_by=[columns.span, columns.version], limit=limit)
+        return self._oldest_arrived(tables.spans.c.span <= last, tables.spans.c.version > 1, limit=limit)
 
     def newest_spans(self, before: int, limit: int) -> list[SpanRecord]:
         """Return the latest version of each of the newest spans before span `before`, newest first."""
@@ -61,6 +56,13 @@ class Planning(Spans):
         with self._database.reading() as connection:
             newest = [connection.execute(statement).scalar() for statement in (cold, shadow)]
         return max((span for span in newest if span is not None), default=None)
+
+    def _oldest_arrived(self, *where: Any, limit: int) -> list[SpanRecord]:
+        columns = tables.spans.c
+        order = [columns.span, columns.version]
+        # MySQL would rather walk in that order through everything that is finished.
+        how = {"order_by": order, "limit": limit, "mysql_index": "spans_by_state"}
+        return self._span_records(columns.state == "arrived", *where, **how)
 
     def _newest(self, *where: Any, limit: int) -> list[SpanRecord]:
         columns = tables.spans.c

@@ -104,8 +104,10 @@ class Runs(PipelineRows):
     def run_seconds_since(self, moment: datetime) -> float:
         """Return for how many seconds runs ran after `moment`, open ones until now; pauses between attempts count."""
         columns, now = tables.runs.c, self._clock.now()
-        runs = self._run_records(or_(columns.finished_at > moment, columns.finished_at.is_(None)))
-        spent = (((run.finished_at or now) - max(run.started_at, moment)).total_seconds() for run in runs)
+        has_run = (columns.pipeline == self.pipeline, or_(columns.finished_at > moment, columns.finished_at.is_(None)))
+        with self._database.reading() as connection:
+            times = connection.execute(select(columns.started_at, columns.finished_at).where(*has_run)).all()
+        spent = (((end or now) - max(start, moment)).total_seconds() for start, end in times)
         # A wall clock that was set back must not give budget back.
         return sum(max(0.0, seconds) for seconds in spent)
 

@@ -32,6 +32,17 @@ def test_open_spans_are_the_oldest_without_a_cycle(open_ledger: OpenLedger, make
     assert ledger.open_spans(0) == []
 
 
+def test_corrections_of_spans_that_were_passed_are_found(
+    open_ledger: OpenLedger, make_ref: MakeRef, arrive: Arrive
+) -> None:
+    ledger = open_ledger()
+    ledger.register_spans([arrive(span) for span in range(1, 7)])
+    ledger.move_span(make_ref(3), "trained", run_id="run-1")
+    ledger.register_spans([arrive(4, 2), arrive(3, 2), arrive(6, 2)])
+    assert names(ledger.open_corrections(last=5, limit=9)) == [(3, 2), (4, 2)]
+    assert names(ledger.open_corrections(last=5, limit=1)) == [(3, 2)]
+
+
 def test_of_each_span_the_newest_version_counts(open_ledger: OpenLedger, make_ref: MakeRef, arrive: Arrive) -> None:
     ledger = open_ledger()
     ledger.register_spans([arrive(span) for span in range(1, 6)])
@@ -97,6 +108,7 @@ def test_the_last_full_training_was_a_cold_start_or_a_shadow_model(
 
 QUESTIONS: dict[str, Callable[[Ledger], Any]] = {
     "open_spans": lambda ledger: ledger.open_spans(2),
+    "open_corrections": lambda ledger: ledger.open_corrections(last=9000, limit=2),
     "newest_spans": lambda ledger: ledger.newest_spans(before=9000, limit=2),
     "newest_statistics": lambda ledger: ledger.newest_statistics(before=9000),
     "newest_replay": lambda ledger: ledger.newest_replay(),
