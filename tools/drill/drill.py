@@ -1,9 +1,10 @@
 """What every scenario gets: pipelines to break, an undisturbed twin to compare with, and a sheet for the results."""
 
+import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -101,18 +102,25 @@ class Drill:
                     break
         return worker
 
-    def run_all(self, pipeline: SmallPipeline, disturb: Disturbance = lambda worker, point: False) -> list[Point]:
+    def run_all(
+        self,
+        pipeline: SmallPipeline,
+        disturb: Disturbance = lambda worker, point: False,
+        *,
+        allowed: Container[int] = (0, -signal.SIGKILL),
+    ) -> list[Point]:
         """Start worker after worker until none finds anything to do; return all points that they told of.
 
         Args:
             pipeline: Whose cycles to run.
             disturb: Called at every point; returns True if it has ended the worker.
+            allowed: Exit codes that are no violation.
         """
         seen: list[Point] = []
         for _ in range(MAX_ATTEMPTS):
             worker = self.attempt(pipeline, disturb)
             seen += worker.seen
-            if worker.exit_code not in (0, -9):
+            if worker.exit_code not in allowed:
                 raise DrillError(f"A worker ended with exit code {worker.exit_code}:\n{worker.text[-3000:]}")
             if worker.exit_code == 0 and not worker.seen:
                 return seen
