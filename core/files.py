@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from core.errors import ConfigError
@@ -132,8 +132,9 @@ def path_inside(root: Path, relative: str) -> Path:
 def _temporary(folder: Path, make: Callable[[Path], Path]) -> Iterator[Path]:
     """Yield something new in `folder` that no sweeper takes for abandoned; whatever fails, it is removed."""
     with ExitStack() as claim:
-        # A sweeper waits: between making and locking it would look abandoned.
-        with path_locked(folder):
+        # A sweeper waits: between making and locking it would look abandoned. Inside of a temporary folder nobody sweeps,
+        # and its writer, who has it locked, would wait for itself.
+        with nullcontext() if folder.name.startswith(TEMPORARY_PREFIX) else path_locked(folder):
             temporary = make(folder)
             claim.enter_context(path_locked(temporary))
         try:

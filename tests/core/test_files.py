@@ -132,3 +132,9 @@ def test_writers_and_sweepers_at_once_do_not_disturb_one_another(tmp_path: Path)
     sweeper.join()
     assert problems == []
     assert {path.name for path in tmp_path.iterdir()} == {"a", "a.txt", "b", "b.txt"}
+
+
+def test_a_file_is_written_atomically_inside_a_folder_that_is(tmp_path: Path) -> None:
+    with folder_written_atomically(tmp_path / "model") as folder:
+        write_text_atomically(folder / "record.json", "{}")
+    assert (tmp_path / "model" / "record.json").read_text() == "{}"
