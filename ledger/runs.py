@@ -1,5 +1,6 @@
 """`Runs`: every run with its plan, how often it was tried, and how it ended."""
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -109,7 +110,7 @@ class Runs(PipelineRows):
             times = connection.execute(select(columns.started_at, columns.finished_at).where(*has_run)).all()
         spent = (((end or now) - max(start, moment)).total_seconds() for start, end in times)
         # A wall clock that was set back must not give budget back.
-        return sum(max(0.0, seconds) for seconds in spent)
+        return math.fsum(max(0.0, seconds) for seconds in spent)
 
     def last_run_finished_at(self) -> datetime | None:
         """Return when a run last ended, or None."""

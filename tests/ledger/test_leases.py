@@ -247,6 +247,20 @@ def test_nobody_takes_over_inside_a_fence(open_ledger: OpenLedger) -> None:
     worker.beat()
 
 
+def test_a_beat_of_another_thread_waits_for_the_fence(open_ledger: OpenLedger) -> None:
+    ledger, watching = open_ledger(), open_ledger()
+    ledger.acquire(ttl_seconds=60)
+    thread = threading.Thread(target=ledger.beat)
+    with ledger.fenced():
+        thread.start()
+        ledger.set_fired("nightly", NOON)
+    thread.join()
+    lease = watching.lease()
+    assert lease is not None
+    # Taken, fenced, written, beaten.
+    assert lease.beats == 4
+
+
 def test_a_lost_lease_keeps_the_block_from_running(open_ledger: OpenLedger) -> None:
     stale, worker = open_ledger(), open_ledger()
     stale.acquire(ttl_seconds=60)
