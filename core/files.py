@@ -132,7 +132,7 @@ def path_inside(root: Path, relative: str) -> Path:
 def _temporary(folder: Path, make: Callable[[Path], Path]) -> Iterator[Path]:
     """Yield something new in `folder` that no sweeper takes for abandoned; whatever fails, it is removed."""
     with ExitStack() as claim:
-        # A sweeper waits: between making and locking it would look abandoned. Inside of a temporary folder nobody sweeps,
+        # A sweeper waits: between making and locking it would look abandoned. Inside a temporary folder nobody sweeps,
         # and its writer, who has it locked, would wait for itself.
         with nullcontext() if folder.name.startswith(TEMPORARY_PREFIX) else path_locked(folder):
             temporary = make(folder)
