@@ -1,7 +1,7 @@
 """Read from the ledger what a plan may rest on: a few rows, however long the history is."""
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from core.errors import DataError
 from ledger.ledger import Ledger
@@ -71,7 +71,8 @@ def is_there(uri: str) -> bool:
 
     Of a store that is no local folder that is not asked.
     """
-    return "://" in uri or Path(uri).is_dir()
+    # Not `Path.is_dir`, which makes an object first: a plan asks hundreds of times.
+    return "://" in uri or os.path.isdir(uri)
 
 
 def _without_ghosts(row: SpanRecord) -> SpanRecord:
@@ -88,6 +89,6 @@ def _on_disk(config: Config, records: Iterable[SpanRecord]) -> tuple[SpanRef, ..
     """Return the latest version of each span whose files are still there, oldest span first."""
     latest: dict[int, SpanRef] = {}
     for record in records:
-        if record.state != "superseded" and record.ref.folder(config.spans_path).is_dir():
+        if record.state != "superseded" and os.path.isdir(record.ref.folder(config.spans_path)):
             latest[record.span] = record.ref
     return tuple(latest.values())
