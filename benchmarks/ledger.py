@@ -250,7 +250,7 @@ def _write(results: dict[str, dict[str, float]], discovery: dict[str, float], mi
             "|---|---|---|---|---|",
             *rows,
             "",
-            *(f"Not measured: {sentence}" for sentence in missing),
+            *(line for sentence in missing for line in (f"Not measured: {sentence}", "")),
             f"That is {'within' if worst < LIMIT_SECONDS else 'beyond'} the bound of {1000 * LIMIT_SECONDS:g} ms.",
             f"Looking for new spans among {NUM_DISCOVERED:,} takes {discovery['first_seconds']:.2f} s the first",
             f"time, when every manifest is read, and {1000 * discovery['idle_seconds']:.0f} ms when nothing is new.",

@@ -154,7 +154,7 @@ def _write(curves: dict[str, list[dict[str, float]]], missing: list[str]) -> Non
             "|---|---|---|---|---|---|---|",
             *rows,
             "",
-            *(f"Not measured: {sentence}" for sentence in missing),
+            *(line for sentence in missing for line in (f"Not measured: {sentence}", "")),
             f"![Size of the store and time of a run's writes, by runs]({PLOT.name})",
         ),
     )
