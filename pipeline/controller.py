@@ -12,7 +12,7 @@ from ledger.ledger import Ledger
 from ledger.planning import SHADOW_TRIGGER
 from pipeline.arrivals import Discovery
 from pipeline.config import Config
-from pipeline.corrections import pending_repairs
+from pipeline.corrections import find_repair, pending_repairs
 from pipeline.cycle import STAGES, Cycle, Dag, Listeners, TfxDag
 from pipeline.decision import Decision
 from pipeline.knowledge import check_any_span, read_knowledge
@@ -169,17 +169,25 @@ class Controller:
 
     def _follow(self, decision: Decision) -> Decision:
         """Do what an outcome leads to: a cold run after drift, another judgement, a shadow model that is due."""
-        ref = decision.plan.span
         num_judgements = 0
         while True:
             if decision.outcome == "cold_start":
-                request = Request(ref, "drift", self.clock.now(), force_cold=_drift_sentences(decision))
-                decision = self._attempt(request)
+                decision = self._attempt(self._cold_request(decision))
             elif decision.outcome == "champion_moved" and num_judgements < MAX_JUDGEMENTS:
                 num_judgements += 1
                 decision = self._judge_again(decision.plan)
             else:
                 return self._with_shadow(decision)
+
+    def _cold_request(self, decision: Decision) -> Request:
+        """Return what is asked after drift that no warm start may follow; a repair learns the newest spans then."""
+        ref, why = decision.plan.span, _drift_sentences(decision)
+        if decision.plan.trigger == CORRECTION_TRIGGER:
+            corrections = self.config.corrections.model_copy(update={"repair": "cold_start"})
+            config = self.config.model_copy(update={"corrections": corrections})
+            if (repair := find_repair(self._ledger, config, ref)) is not None:
+                return Request(ref, CORRECTION_TRIGGER, self.clock.now(), force_cold=why, repair=repair.request)
+        return Request(ref, "drift", self.clock.now(), force_cold=why)
 
     def _with_shadow(self, decision: Decision) -> Decision:
         """Train the shadow model after the cycle of a span, if it is due, and put its decision inside the cycle's."""

@@ -223,7 +223,9 @@ class Cycle:
         if decision.outcome not in _PASSING_OUTCOMES and not plan.is_shadow:
             self.listeners.step("finish_span")
             self._finish_span(plan.span, self._span_outcome(plan, outcome, decision, notes))
-        if outcome.gate is not None and not plan.is_shadow:
+        # What only joined a warm start's window has been learned if the model serves; else it waits for the next one.
+        is_learned = plan.initialisation == "cold" or decision.outcome == "pushed"
+        if outcome.gate is not None and is_learned and not plan.is_shadow:
             self.listeners.step("finish_history")
             reason = f"in the window of span {plan.span.span}"
             self._ledger.finish_history(plan.window[:-1], run_id=plan.run_id, reason=reason)
@@ -282,7 +284,8 @@ class Cycle:
         # What a frozen transform graph was analysed on stays the reference of its line.
         frozen = plan.base if not plan.analysis_window else None
         shape = ModelShape(feature_set=self.config.feature_set, model=self.config.training.model)
-        newest = [ref.span for ref in plan.window]
+        # A repair's own span is an old one; what it learned is as new as its window.
+        newest = max(ref.span for ref in plan.window)
         return ModelRecord.model_validate(
             {
                 **(outcome.model or {}),
@@ -291,11 +294,11 @@ class Cycle:
                 "span": plan.span.span,
                 "span_version": plan.span.version,
                 "statistics_uri": frozen.statistics_uri if frozen else outcome.window_statistics_uri,
-                "transform_span": frozen.transform_span if frozen else plan.span.span,
+                "transform_span": frozen.transform_span if frozen else newest,
                 "model_shape": shape.model_dump_json(),
                 "line_length": 0 if base is None else plan.line_length,
-                "line_start_span": plan.span.span if base is None else _line_start(base),
-                "newest_span": max([*newest, *([] if base is None else [newest_span(base)])]),
+                "line_start_span": newest if base is None else _line_start(base),
+                "newest_span": newest if base is None else max(newest, newest_span(base)),
                 "base_version": base.version if base else None,
                 "pushed_at": self._ledger.run(plan.run_id).started_at,
             }

@@ -180,6 +180,11 @@ class FakeDag:
     def _model(self, plan: RunPlan) -> Path:
         return self.config.artifacts_path / "Trainer" / "model" / (plan.candidate_run_id or plan.run_id)
 
+    def _replay_buffer(self, span: int) -> str:
+        folder = self.config.artifacts_path / "replay" / str(span)
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
     def _write_model(self, plan: RunPlan) -> None:
         folder = self._model(plan) / SERVING_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +223,7 @@ class FakeDag:
                 "training": {"initialisation": plan.initialisation},
                 "statistics_uri": f"/statistics/{span}",
                 "window_statistics_uri": f"/statistics/{span}",
-                "replay_uri": f"/replay/{span}",
+                "replay_uri": self._replay_buffer(span),
                 "seconds": dict.fromkeys(self.nodes(plan), 0.0),
             }
         )

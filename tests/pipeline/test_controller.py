@@ -374,7 +374,8 @@ def test_correction_is_learned_again_from_the_last_clean_ancestor(small):
     assert (plan.trigger, plan.span, plan.base.span) == ("correction", correction, 2)
     assert sorted((ref.span, ref.version) for ref in plan.window) == [(3, 2), (4, 1)]
     assert plan.champion.version == champion.version
-    assert (plan.replay_uri, plan.reference_statistics_uri) == ("/replay/2", "/statistics/2")
+    buffer = small.config.artifacts_path / "replay" / "2"
+    assert (plan.replay_uri, plan.reference_statistics_uri) == (str(buffer), "/statistics/2")
     assert (small.ledger.champion().newest_span, small.ledger.champion().base_version) == (4, plan.base.version)
     _check(small)
 
@@ -384,4 +385,33 @@ def test_correction_may_lead_to_a_cold_start(small):
     decision = controller.run_next()
     assert (decision.plan.initialisation, decision.outcome) == ("cold", "pushed")
     assert decision.plan.window[-1] == correction
+    _check(small)
+
+
+def test_cold_repair_begins_a_line_as_new_as_what_it_learned(small):
+    _, controller = _corrected(small, "cold_start")
+    controller.run_next()
+    champion = small.ledger.champion()
+    assert (champion.span, champion.transform_span, champion.line_start_span, champion.newest_span) == (3, 4, 4, 4)
+
+
+def test_drift_in_a_repair_starts_cold_on_the_newest_spans(small):
+    correction, controller = _corrected(small, "rerun")
+    small.dag.words = {3: "cold_start"}
+    decision = controller.run_next()
+    assert (decision.outcome, decision.plan.initialisation, decision.plan.trigger) == ("pushed", "cold", "correction")
+    assert [(ref.span, ref.version) for ref in decision.plan.window] == [(4, 1), (3, 2)]
+    assert _state_of(small, correction) == "pushed"
+    _check(small)
+
+
+def test_correction_that_joined_a_rejected_cycle_waits_for_the_next(small):
+    correction, controller = _corrected(small, "replay")
+    small.add_span(5)
+    small.dag.words = {5: "rejected"}
+    assert controller.run_next().outcome == "rejected"
+    assert _state_of(small, correction) == "arrived"
+    small.add_span(6)
+    assert correction in controller.run_next().plan.window
+    assert _state_of(small, correction) == "trained"
     _check(small)

@@ -134,6 +134,16 @@ def test_fire_time_of_a_clock_years_ahead_does_not_silence_cron():
     assert tick(options(WEEKLY), known, at(3)).fired == {"weekly": at(3)}
 
 
+def test_clock_set_back_does_not_hold_up_what_cron_has_fired_for():
+    known = view(span(8, arrived=at(2.5)), looked_at=at(3), fired={"weekly": at(3)})
+    assert tick(options(WEEKLY), known, at(2.6)).start.span.span == 8
+
+
+def test_span_stamped_by_a_clock_years_ahead_is_not_waited_for():
+    known = view(span(8, arrived=at(24 * 365 * 20)), looked_at=at(2.9))
+    assert tick(options(WEEKLY), known, at(3)).start.span.span == 8
+
+
 def test_forward_jump_fires_once():
     hourly = {"name": "hourly", "trigger": {"kind": "cron", "expression": "0 * * * *"}}
     first = tick(options(hourly), view(span(7), span(8), looked_at=at(1)), at(1000))
@@ -350,6 +360,13 @@ def test_overlap_skip_drops_what_came_meanwhile_and_nothing_else():
     assert answer.skips[0].reason == "Policy 'new-span' fired for it while run r1 ran, and overlap is 'skip'."
 
 
+def test_overlap_skip_leaves_what_another_policy_had_fired_for_before():
+    mature_meanwhile = span(8, arrived=at(0), label_complete_time=at(0.5))
+    known = view(mature_meanwhile, running=running(7, started=at(1)))
+    assert [skip.span.span for skip in tick(options(LABELS, overlap="skip"), known, at(2)).skips] == [8]
+    assert tick(options(LABELS, NEW, overlap="skip"), known, at(2)).skips == ()
+
+
 def test_overlap_skip_drops_the_fire_of_cron_but_not_its_spans():
     known = view(span(8, arrived=at(1)), running=running(7, started=at(2)), looked_at=at(2.5))
     answer = tick(options(WEEKLY, overlap="skip"), known, at(3))
@@ -471,6 +488,12 @@ def test_gap_is_waited_for_then_reported_and_passed():
     assert after.alerts == (
         "Spans 6 to 7 had not come when span 8 had waited long enough. Span 8 goes on; what comes late is run then.",
     )
+
+
+def test_span_behind_two_gaps_waits_for_the_later_end():
+    known = view(span(8, arrived=at(1)), span(10, arrived=at(0.5)), predecessors={8: 5, 10: 8})
+    answer = tick(options({**NEW, "select": "latest"}), known, at(1.9))
+    assert (answer.skips, answer.next_wake) == ((), at(2))
 
 
 def test_missing_span_that_comes_ends_the_wait_and_a_late_one_is_run():
