@@ -63,10 +63,14 @@ def credible(moment: datetime, now: datetime, seconds: float = _CREDIBLE_SECONDS
 
 
 def last_fire(trigger: CronTrigger, now: datetime) -> datetime:
-    """Return the latest time up to `now` at which the expression fires, in UTC."""
+    """Return the latest time up to `now` at which the expression fires, in UTC.
+
+    In the hour that the end of daylight saving repeats, the iterator forgets the times of its first pass.
+    """
     start = (now + timedelta(seconds=1)).replace(microsecond=0).astimezone(ZoneInfo(trigger.timezone))
-    times = (time.astimezone(UTC) for time in CronSim(trigger.expression, start, reverse=True))
-    return next(time for time in times if time <= now)
+    last = next(CronSim(trigger.expression, start, reverse=True)).astimezone(UTC)
+    following = next_fire(trigger, last)
+    return following if following <= now else last
 
 
 def next_fire(trigger: CronTrigger, now: datetime) -> datetime:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from pipeline.due import last_fire
+from pipeline.due import last_fire, next_fire
 from pipeline.policies import CronTrigger, TriggerOptions
 from pipeline.ticks import Replacement, Running, Start, Tick, TriggerView
 from pipeline.triggers import tick
@@ -401,6 +401,26 @@ def test_a_look_changes_nothing_and_repeats(options, story):
     before = view.model_dump_json()
     assert tick(options, view, world.now) == tick(options, view, world.now)
     assert view.model_dump_json() == before
+
+
+CLOCK_CHANGES = {
+    "Europe/Berlin": [(3, 29, 1), (10, 25, 1)],
+    "America/New_York": [(3, 8, 7), (11, 1, 6)],
+    "Australia/Lord_Howe": [(4, 4, 15), (10, 3, 15, 30)],  # by half an hour
+}
+
+
+@pytest.mark.parametrize("expression", ["30 2 * * *", "0 * * * *", "*/20 1-3 * * *", "15 3 * * 1", "45 1 * * *"])
+@pytest.mark.parametrize("timezone", CLOCK_CHANGES)
+def test_cron_looks_back_and_ahead_at_the_same_times_around_clock_changes(timezone, expression):
+    trigger = CronTrigger(kind="cron", expression=expression, timezone=timezone)
+    for change in CLOCK_CHANGES[timezone]:
+        for minutes in range(-180, 180, 10):
+            now = datetime(2026, *change, tzinfo=UTC) + timedelta(minutes=minutes)
+            last = last_fire(trigger, now)
+            assert last <= now < next_fire(trigger, now)
+            assert next_fire(trigger, last - timedelta(seconds=1)) == last
+            assert next_fire(trigger, last) == next_fire(trigger, now)
 
 
 def test_a_strict_world_notices_what_is_done_twice():
