@@ -25,7 +25,7 @@ PACKAGES = (
 # `current` locks. TFX's own family is bounded by the newest release the tests have run on.
 RUNTIME = [
     "absl-py>=1.4",
-    "alembic>=1.13,<2",
+    "alembic>=1.13.3,<2",
     "apache-beam>=2.72,<3",
     "click>=8,<9",
     "cronsim>=2.6,<3",

@@ -234,6 +234,9 @@ class Cycle:
         shutil.rmtree(self.config.checkpoints_path / plan.checkpoint_name, ignore_errors=True)
 
     def _finish_span(self, ref: SpanRef, outcome: SpanOutcome) -> None:
+        if self._ledger.span(ref).state == "superseded":
+            # Its correction came in the last moment, and will find what this version taints.
+            return
         reached: dict[SpanState, SpanState] = {"pushed": "evaluated", "rejected": "evaluated", "skipped": "validated"}
         if outcome.state in reached:
             advance(self._ledger, ref, reached[outcome.state], run_id=str(outcome.run_id))
@@ -338,11 +341,16 @@ class _Watch:
         self._listeners = listeners
 
     def node_started(self, node_id: str) -> None:
-        """Tell who listens; refuse to begin where the worker was asked to stop."""
+        """Tell who listens; refuse to begin where the worker was asked to stop, or the data is out of date."""
         if self._listeners.stop.is_set():
             raise StoppedError(
                 f"The worker was asked to stop before node {node_id!r} of span {self._plan.span.span}. What is "
                 "finished stays finished: the run goes on there the next time."
+            )
+        if not self._plan.is_shadow and self._ledger.span(self._plan.span).state == "superseded":
+            raise StoppedError(
+                f"A corrected version of span {self._plan.span.span} arrived before node {node_id!r}. "
+                f"This run of version {self._plan.span.version} is given up, and the new one is planned."
             )
         if node_id in _GUARDED:
             self._advance("validated")

@@ -10,6 +10,7 @@ import yaml
 from core.clock import ManualClock
 from ingest.span_writer import write_manifest
 from ledger.ledger import Ledger
+from pipeline.arrivals import Discovery
 from pipeline.config import load_config
 from pipeline.controller import Controller
 from pipeline.cycle import Listeners
@@ -247,6 +248,10 @@ class Small:
         folder.mkdir(parents=True)
         write_manifest(folder, manifest)
         return manifest.ref
+
+    def register(self) -> None:
+        """Register what has arrived, as the daemon does while a cycle runs."""
+        Discovery(self.config).register(self.ledger)
 
     def controller(self, **changes: Any) -> Controller:
         """Return a controller as a new process would make it; `step` is called before each step of the record."""

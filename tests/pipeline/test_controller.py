@@ -415,3 +415,38 @@ def test_correction_that_joined_a_rejected_cycle_waits_for_the_next(small):
     assert correction in controller.run_next().plan.window
     assert _state_of(small, correction) == "trained"
     _check(small)
+
+
+def test_correction_that_comes_while_its_span_is_trained_stops_the_cycle(small):
+    small.controller().run_next()
+
+    def correct(plan, node):
+        if node == "Transform":
+            small.dag.before = lambda plan, node: None
+            small.add_span(3, version=2)
+            small.register()
+
+    small.dag.before = correct
+    with pytest.raises(StoppedError, match="corrected version of span 3 arrived before node 'Trainer'"):
+        small.controller().run_next()
+    decision = small.controller().run_next()
+    assert (decision.plan.span.span, decision.plan.span.version, decision.outcome) == (3, 2, "pushed")
+    assert [run.outcome for run in small.ledger.runs()] == ["pushed", "abandoned", "pushed"]
+    assert len(small.dag.trained()) == 2
+    _check(small)
+
+
+def test_correction_that_comes_when_the_candidate_serves_finds_it_tainted(small):
+    small.controller().run_next()
+    learned = next(record.ref for record in small.ledger.spans() if record.span == 3)
+
+    def correct(step):
+        if step == "finish_span":
+            small.add_span(3, version=2)
+            small.register()
+
+    assert small.controller(step=correct).run_next().outcome == "pushed"
+    assert _state_of(small, learned) == "superseded"
+    decision = small.controller().run_next()
+    assert (decision.plan.trigger, decision.plan.span.version, decision.plan.base.span) == ("correction", 2, 2)
+    _check(small)
