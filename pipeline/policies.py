@@ -128,6 +128,15 @@ class Policy(Record):
         return self
 
     @model_validator(mode="after")
+    def _name_tells_no_shadow_from_a_cycle(self) -> "Policy":
+        # A run is known as a shadow model's by this word as its trigger; others have their policy's name.
+        if self.name == "shadow" and self.action != "shadow":
+            raise ValueError(
+                f"expected another name than 'shadow', which marks shadow models; received action={self.action!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _initialisation_has_a_meaning(self) -> "Policy":
         if self.action != "train" and self.initialisation is not None:
             raise ValueError(

@@ -44,6 +44,7 @@ def _cron(expression: str, timezone: str = "UTC") -> str:
         ([_policy(select="done")], r"select: done with action: shadow.*received select='done' with action='train'"),
         ([_policy(action="shadow")], r"received select='next' with action='shadow'"),
         ([_policy(action="score", initialisation="cold")], r"with action: train alone.*'cold' with action='score'"),
+        ([_policy(name="shadow")], r"another name than 'shadow', which marks.*received action='train'"),
         ([_policy(name="Nightly!")], r"name: String should match pattern.*received 'Nightly!'"),
         ([_policy(), _policy()], r"policies with names of their own; received \['p', 'p'\]"),
         (
