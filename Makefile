@@ -39,8 +39,8 @@ type: setup ## Check types, strictly
 format: setup ## Format, and fix what can be fixed safely
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
-bench: setup ## Measure; writes what the README quotes
-	@.venv/bin/python -m benchmarks
+bench: setup ## Measure; writes what the README quotes (ARGS=cycle, bookkeeping, ledger, lineage or metadata for one)
+	@.venv/bin/python -m benchmarks $(ARGS)
 
 continual: setup ## Compare ways to keep learning on a year of flights (ARGS=--quick for a smoke test)
 	@.venv/bin/python -m benchmarks.continual $(ARGS)

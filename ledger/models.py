@@ -62,6 +62,11 @@ class Models(PipelineRows):
         rows = self._rows(tables.models, order_by=[tables.models.c.version])
         return [ModelRecord.model_validate(row) for row in rows]
 
+    def first_version(self) -> int | None:
+        """Return the version of the first model ever pushed, or None."""
+        rows = self._rows(tables.models, order_by=[tables.models.c.version], limit=1)
+        return int(rows[0]["version"]) if rows else None
+
     def champion(self) -> ChampionRecord | None:
         """Return the model that serves, or None before the first promotion."""
         pointer = self._rows(tables.pipelines)[0]

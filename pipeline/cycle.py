@@ -140,7 +140,7 @@ class Cycle:
         self.listeners.plan(plan)
         self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
         self.listeners.step("outcome")
-        outcome = self.dag.outcome(plan, first_version=self._first_version(), trained=self._trained(plan))
+        outcome = self.dag.outcome(plan, first_version=self._ledger.first_version(), trained=self._trained(plan))
         seconds = max(self.clock.monotonic() - begun, sum(outcome.seconds.values()))
         word, push, notes = self._publish(plan, outcome)
         if is_resumed:
@@ -177,10 +177,6 @@ class Cycle:
     @property
     def _runner_name(self) -> str:
         return str(getattr(self.dag, "runner", self.config.runner))
-
-    def _first_version(self) -> int | None:
-        models = self._ledger.models()
-        return models[0].version if models else None
 
     def _trained(self, plan: RunPlan) -> RunPlan | None:
         """Return the plan that trained the candidate of a run that only judges it."""

@@ -11,8 +11,8 @@ from schemas.ledger_records import SpanRecord
 from schemas.spans import SpanRef
 from schemas.training import ModelShape
 
-# Prequential scores that are summarised; older ones weigh nothing in a fading average of any useful factor.
-MAX_SCORED_SPANS = 200
+# Prequential scores that are summarised: by the default fading factor of 0.8, older ones weigh less than a millionth.
+MAX_SCORED_SPANS = 64
 
 
 def read_knowledge(
@@ -39,11 +39,14 @@ def read_knowledge(
         *ledger.versions_of(span),
         *ledger.newest_spans(before=span, limit=num_recent),
         *filter(None, (ledger.newest_statistics(before=span), ledger.newest_replay())),
-        *ledger.scored_spans(after=-1 if line_start is None else line_start, before=span, limit=MAX_SCORED_SPANS),
     ]
-    records = _unique(map(_without_ghosts, rows))
+    scored = ledger.scored_spans(after=-1 if line_start is None else line_start, before=span, limit=MAX_SCORED_SPANS)
+    # Of spans that are only far enough back to be summarised, nothing else is read.
+    old = [row.model_copy(update={"statistics_uri": None, "replay_uri": None}) for row in scored]
+    near = [_without_ghosts(row) for row in rows]
+    records = _unique([*old, *near])
     return Knowledge(
-        spans=_on_disk(config, records),
+        spans=_on_disk(config, _unique(near)),
         unusable=unusable or {},
         records=records,
         champion=champion,

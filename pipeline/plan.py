@@ -3,15 +3,14 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
-
-from pydantic import ValidationError
 
 from core.digests import digest_of_json
 from core.errors import DataError
 from pipeline.config import WindowOptions
+from pipeline.starts import in_words, reason_for_cold, reason_for_refresh
 from schemas.base import Record
-from schemas.carry_over import reason_against
 from schemas.ledger_records import ChampionRecord, ModelRecord, SpanRecord
 from schemas.scores import PrequentialScore, prequential_history
 from schemas.spans import SpanRef
@@ -121,11 +120,13 @@ class Knowledge(Record):
     line_start_span: int | None = None
     last_full_training_span: int | None = None
 
+    @cached_property
+    def _by_ref(self) -> dict[SpanRef, SpanRecord]:
+        return {record.ref: record for record in self.records}
+
     def record(self, ref: SpanRef) -> SpanRecord | None:
         """Return the ledger's row of exactly this content."""
-        return next(
-            (r for r in self.records if (r.span, r.version, r.digest) == (ref.span, ref.version, ref.digest)), None
-        )
+        return self._by_ref.get(ref)
 
     def is_done(self, ref: SpanRef) -> bool:
         """Tell whether this content was consumed or refused before."""
@@ -240,9 +241,11 @@ def plan_run(
     ref, champion, repair = request.span, knowledge.champion, request.repair
     initialisation = request.initialisation or initialisation
     parent: ModelRecord | None = (repair.base if repair else None) or champion
-    cold_because = request.force_cold or _reason_for_cold(knowledge, parent, ref, window, initialisation)
+    refresh_because = reason_for_refresh(parent, knowledge.shape, ref.span, window) if parent else None
+    cold_because = request.force_cold or reason_for_cold(
+        parent, knowledge.shape, initialisation, is_refresh_due=refresh_because is not None
+    )
     base = parent if cold_because is None else None
-    refresh_because = None if base is None else _reason_for_refresh(knowledge, base, ref, window)
     num_cold_spans = window.shadow_spans if request.is_shadow else window.cold_spans
     chosen = _window(knowledge, ref, num_cold_spans if base is None else window.warm_spans)
     if repair is not None:
@@ -251,11 +254,11 @@ def plan_run(
         analysed, start = chosen, f"Cold start with a new transform graph: {cold_because}"
     elif refresh_because is not None:
         analysed = _window(knowledge, ref, window.cold_spans)
-        start = f"{_words(initialisation)} from {_name(base, champion)}, with a refreshed transform graph: "
+        start = f"{in_words(initialisation)} from {_name(base, champion)}, with a refreshed transform graph: "
         start += f"{refresh_because}"
     else:
         analysed = ()
-        start = f"{_words(initialisation)} from {_name(base, champion)}, with its transform graph."
+        start = f"{in_words(initialisation)} from {_name(base, champion)}, with its transform graph."
     is_other_line = repair is not None and repair.base is not None
     reference = parent if is_other_line else champion
     return RunPlan(
@@ -335,55 +338,6 @@ def shadow_is_due(knowledge: Knowledge, span: int, window: WindowOptions) -> boo
     """Tell whether a shadow model should be trained after the cycle of `span`."""
     last = knowledge.last_full_training_span
     return window.shadow_every_spans is not None and last is not None and span - last >= window.shadow_every_spans
-
-
-def _words(initialisation: Initialisation) -> str:
-    return {
-        "cold": "Cold start",
-        "warm": "Warm start",
-        "shrink_perturb": "Shrunk and perturbed warm start",
-        "auto": "Start that a probe chooses",
-    }[initialisation]
-
-
-def _reason_for_cold(
-    knowledge: Knowledge,
-    champion: ModelRecord | None,
-    ref: SpanRef,
-    window: WindowOptions,
-    initialisation: Initialisation,
-) -> str | None:
-    """Return why weights cannot be carried over, or None if they can."""
-    if champion is None:
-        return "there is no champion yet."
-    if initialisation == "cold":
-        return "the config asks for one every time."
-    shape = _shape_of(champion)
-    if shape is None:
-        return "the ledger does not say from which features the champion was made."
-    if (reason := reason_against(shape, knowledge.shape)) is not None:
-        return reason
-    if knowledge.shape.feature_set.preprocessing_fn and _reason_for_refresh(knowledge, champion, ref, window):
-        return "the transform graph is due for a refresh, which a preprocessing_fn of your own cannot have."
-    return None
-
-
-def _reason_for_refresh(knowledge: Knowledge, base: ModelRecord, ref: SpanRef, window: WindowOptions) -> str | None:
-    """Return why the transform graph must be analysed anew under a warm start, or None if it stays."""
-    shape = _shape_of(base)
-    if shape is not None and shape.feature_set != knowledge.shape.feature_set:
-        return "features or classes were added in the config."
-    age_spans = ref.span - base.transform_span
-    if window.refresh_every_spans is not None and age_spans >= window.refresh_every_spans:
-        return f"it is {age_spans} spans old."
-    return None
-
-
-def _shape_of(model: ModelRecord) -> ModelShape | None:
-    try:
-        return ModelShape.model_validate_json(model.model_shape)
-    except ValidationError:
-        return None
 
 
 def _window(knowledge: Knowledge, ref: SpanRef, num_spans: int) -> tuple[SpanRef, ...]:

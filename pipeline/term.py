@@ -41,6 +41,11 @@ Decide = Callable[[TriggerOptions, TriggerView, datetime], Tick]
 Lead = Callable[[Ledger, float, threading.Event], AbstractContextManager[object]]
 
 
+def hold_lease(ledger: Ledger, ttl_seconds: float, lost: threading.Event) -> AbstractContextManager[object]:
+    """Hold the lease for a block, with a thread that gives signs of life; `lost` is set when it is lost."""
+    return leading(ledger, ttl_seconds, stop=lost)
+
+
 @dataclass(frozen=True)
 class Seams:
     """What the daemon works with; tests have quicker ones.
@@ -59,7 +64,7 @@ class Seams:
     clock: Clock
     spawn: Spawn = spawn_thread
     decide: Decide = tick
-    lead: Lead = lambda ledger, ttl_seconds, lost: leading(ledger, ttl_seconds, stop=lost)
+    lead: Lead = hold_lease
 
 
 class Term:
