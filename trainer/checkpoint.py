@@ -5,7 +5,6 @@ with other weights than the undisturbed one. Here early stopping is computed fro
 """
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import keras
 from pydantic import ValidationError
 
-from core.files import TEMPORARY_PREFIX, write_text_atomically
+from core.files import TEMPORARY_PREFIX, folder_written_atomically, link_or_copy, write_text_atomically
 from schemas.base import Record
 
 PROGRESS_FILE = "progress.json"
@@ -69,12 +68,16 @@ class Checkpoints:
     at any moment leaves a usable folder.
 
     Args:
-        folder: Same for every attempt at one run.
+        root: Same for every attempt at one run.
         run_digest: Identifies the run.
+
+    Attributes:
+        folder: This attempt's own, beginning with what the one before it left. A worker that was taken for dead may
+            wake up and go on saving; in a shared folder it would drop weights that its successor counts on.
     """
 
-    def __init__(self, folder: Path, run_digest: str) -> None:
-        self.folder = folder
+    def __init__(self, root: Path, run_digest: str) -> None:
+        self.folder = _begin_attempt(root)
         self.run_digest = run_digest
 
     def resume(self, model: keras.Model) -> Progress:
@@ -101,13 +104,11 @@ class Checkpoints:
 
     def keep(self, decision: Record) -> None:
         """Keep a decision for later attempts: what was trained so far rests on it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         kept = _KeptDecision(run_digest=self.run_digest, decision=decision.model_dump(mode="json"))
         write_text_atomically(self.folder / DECISION_FILE, kept.model_dump_json())
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Keep the model as it is after the last epoch of `progress`; drop what is neither last nor best."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         last = len(progress.history) - 1
         # Keras insists on the ending `.weights.h5`.
         temporary = self.folder / f"{TEMPORARY_PREFIX}{self._weights_file(last).name}"
@@ -123,9 +124,15 @@ class Checkpoints:
         """Load weights and optimizer state as they were after `epoch`."""
         model.load_weights(self._weights_file(epoch))
 
-    def clear(self) -> None:
-        """Empty the folder after success."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _weights_file(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch}.weights.h5"
+
+
+def _begin_attempt(root: Path) -> Path:
+    attempts = sorted(root.glob("attempt-*"))
+    number = int(attempts[-1].name.rpartition("-")[2]) + 1 if attempts else 1
+    with folder_written_atomically(root / f"attempt-{number:06d}") as temporary:
+        for file in attempts[-1].glob("[!.]*") if attempts else ():
+            # No file changes in place, so a link is as good as a copy.
+            link_or_copy(file, temporary / file.name)
+    return root / f"attempt-{number:06d}"

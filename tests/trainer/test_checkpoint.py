@@ -38,7 +38,7 @@ def test_stops_after_patience_without_a_better_loss(losses: list[float], patienc
 @pytest.mark.parametrize("content", [None, "", "{", '{"run_digest": 3}'], ids=["none", "empty", "cut", "foreign"])
 def test_unusable_progress_starts_afresh(content: str | None, model: keras.Model, tmp_path: Path) -> None:
     if content is not None:
-        (tmp_path / PROGRESS_FILE).write_text(content)
+        (Checkpoints(tmp_path, "run").folder / PROGRESS_FILE).write_text(content)
     assert Checkpoints(tmp_path, "run").resume(model) == Progress(run_digest="run")
 
 
@@ -48,13 +48,26 @@ def test_only_best_and_last_weights_are_kept(model: keras.Model, tmp_path: Path)
     for loss in (0.5, 0.3, 0.4, 0.6):
         history = (*history, {"val_loss": loss})
         checkpoints.save(model, Progress(run_digest="run", history=history))
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
+    assert sorted(file.name for file in checkpoints.folder.iterdir()) == [
         "epoch-1.weights.h5",
         "epoch-3.weights.h5",
         PROGRESS_FILE,
     ]
-    checkpoints.clear()
-    assert not (tmp_path / "new").exists()
+
+
+def test_attempt_that_wakes_up_harms_no_later_one(model: keras.Model, tmp_path: Path) -> None:
+    losses = [{"val_loss": loss} for loss in (0.5, 0.4, 0.3)]
+    asleep = Checkpoints(tmp_path, "run")
+    asleep.save(model, Progress(run_digest="run", history=tuple(losses[:1])))
+    successor = Checkpoints(tmp_path, "run")
+    assert len(successor.resume(model).history) == 1
+    model.layers[0].set_weights([np.array([[3.0]])])
+    successor.save(model, Progress(run_digest="run", history=tuple(losses)))
+    asleep.save(model, Progress(run_digest="run", history=tuple(losses[:2])))
+    model.layers[0].set_weights([np.array([[4.0]])])
+    successor.restore(model, 2)
+    assert float(model.layers[0].get_weights()[0][0, 0]) == 3.0
+    assert len(Checkpoints(tmp_path, "run").resume(model).history) == 3
 
 
 def test_resume_brings_back_the_last_epoch(model: keras.Model, tmp_path: Path) -> None:
