@@ -11,6 +11,7 @@ from core.files import write_text_atomically
 from ledger.ledger import Ledger
 from ledger.planning import SHADOW_TRIGGER
 from pipeline.arrivals import Discovery
+from pipeline.attempts import Attempts
 from pipeline.config import Config
 from pipeline.corrections import find_repair, pending_repairs
 from pipeline.cycle import STAGES, Cycle, Dag, Listeners, TfxDag
@@ -66,6 +67,7 @@ class Controller:
         self._dag = dag or TfxDag(config, config.runner)
         self._cycle = Cycle(config, ledger, self._dag, self.listeners, self.clock)
         self._discovery = Discovery(config, clock=self.clock)
+        self._attempts = Attempts(ledger, config.runs_path)
 
     def run_next(self) -> Decision | Skip:
         """Finish what a dead worker left, or run the cycle of the next span that is due, or say why none is."""
@@ -124,6 +126,8 @@ class Controller:
             # Without a decision record: the plan may be of a time whose words this code does not know.
             self._ledger.finish_run(run.run_id, "abandoned", error=why_not)
             return self.resume()
+        self._attempts.settle(run.run_id)
+        run = self._ledger.run(run.run_id)
         if run.attempts >= self.config.retries.max_attempts:
             why = f"The worker died in {run.attempts} attempts without getting any further."
             self._put_back(run, "quarantined", why)
@@ -248,14 +252,14 @@ class Controller:
         self.clock.wait(self.listeners.stop, seconds)
 
     def _try(self, plan: RunPlan, *, is_resumed: bool) -> Decision:
-        attempts = self._ledger.start_attempt(plan.run_id)
+        attempts = self._attempts.start(plan.run_id)
         try:
             return self._cycle.run(plan, is_resumed=is_resumed)
         except LeaseLostError:
             raise
         except UnavailableError:
             # Nobody's fault: it does not count, and the run stays open.
-            self._ledger.give_back_attempt(plan.run_id)
+            self._attempts.forgive(plan.run_id)
             raise
         except PipelineError as error:
             self._record_failure(plan, attempts, error)
@@ -265,7 +269,7 @@ class Controller:
         text = f"{error.headline}: {error}"
         is_poisoned = error.blames_span and attempts >= self.config.retries.max_attempts
         if not error.blames_span:
-            self._ledger.give_back_attempt(plan.run_id)
+            self._attempts.forgive(plan.run_id)
         outcome: RunOutcome = "quarantined" if is_poisoned else "failed"
         # The span first: while the run is open, whoever comes after a kill in between does it again.
         self._put_back(self._ledger.run(plan.run_id), outcome, text)

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError, DataError, StoppedError, UnavailableError
+from ledger.ledger import Ledger
 from pipeline.decision import read_decision
 from pipeline.plan import Request, Skip
+from pipeline.policies import RetryOptions
 from schemas.ledger_records import TRANSITIONS
 from serving.version_store import hidden_versions, versions
 
@@ -202,6 +204,37 @@ def test_failure_that_does_not_blame_the_span_never_quarantines_it(small):
     small.dag.before = lambda plan, node: None
     assert small.controller().run_next().outcome == "pushed"
     assert small.states()[3] == "pushed"
+
+
+class FullDiskLedger(Ledger):
+    """A ledger on a disk that is full once a node has run into it."""
+
+    is_full = False
+
+    def give_back_attempt(self, run_id):
+        if self.is_full:
+            raise UnavailableError("database or disk is full")
+        super().give_back_attempt(run_id)
+
+
+def test_full_disk_never_quarantines_a_span_even_where_the_ledger_is_on_it(small):
+    small.controller().run_next()
+    with FullDiskLedger.open(small.config.ledger_url, small.config.name, clock=small.clock) as ledger:
+        small.ledger = ledger
+
+        def fail(plan, node):
+            ledger.is_full = True
+            raise UnavailableError("No space left on device")
+
+        small.dag.before = fail
+        for _ in range(small.config.retries.max_attempts + 2):
+            ledger.is_full = False
+            with pytest.raises(UnavailableError, match="No space left"):
+                small.controller(retries=RetryOptions(max_attempts=1)).run_next()
+        ledger.is_full = False
+        small.dag.before = lambda plan, node: None
+        assert small.controller().run_next().outcome == "pushed"
+        assert small.states()[3] == "pushed"
 
 
 def test_what_may_pass_is_tried_again_with_a_growing_wait(small):
