@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ledger.ledger import Ledger
 from tools.drill.drill import EXIT_UNAVAILABLE, Drill
 from tools.drill.facts import visible_versions
 from tools.drill.harness import Worker
@@ -101,11 +102,13 @@ def _write_until_full(file: Path) -> None:
 
 
 def remove_the_serving_folder(drill: Drill) -> None:
-    """Take the serving folder away during cycles and between them; the champion is served again after each."""
+    """Take the serving folder away during cycles and between them; every worker brings it back before it does more."""
     pipeline = drill.harness.make_pipeline("no-serving", num_spans=2 if drill.is_quick else 3)
     serving = pipeline.config.serving_path
 
     def remove(worker: Worker, point: Point) -> bool:
+        if point.kind == "plan":
+            _check_served(drill, pipeline)
         if (point.kind, point.name) in _REMOVALS and _remove(serving):
             drill.sheet.counts["removals in a cycle"] += 1
         return False
@@ -114,10 +117,8 @@ def remove_the_serving_folder(drill: Drill) -> None:
     with drill.watched(pipeline):
         while (worker := drill.attempt(pipeline, remove)).seen:
             drill.sheet.expect("the cycle goes on", worker.exit_code == 0, worker.text[-2000:])
-            _check_served(drill, pipeline)
             seen += worker.seen
-            _remove(serving)
-            drill.sheet.counts["removals between cycles"] += 1
+            drill.sheet.counts["removals between cycles"] += _remove(serving)
         # Nothing was due this time, and still the champion must be there again.
         _check_served(drill, pipeline)
     drill.check_twin(pipeline, seen)
@@ -134,7 +135,8 @@ def _remove(serving: Path) -> bool:
 
 
 def _check_served(drill: Drill, pipeline: SmallPipeline) -> None:
-    facts = drill.harness.facts(pipeline)
+    with Ledger.open(pipeline.config.ledger_url, pipeline.config.name) as ledger:
+        champion = ledger.champion()
     visible = visible_versions(pipeline.config.serving_path)
-    is_served = bool(visible) and visible[-1] == facts.champion and len(facts.predictions) > 0
-    drill.sheet.expect("the champion is served again", is_served, f"Serving shows {visible}, not {facts.champion}.")
+    is_served = champion is None or visible[-1:] == (champion.version,)
+    drill.sheet.expect("the champion is served again", is_served, f"Serving shows {visible}, not {champion}.")
