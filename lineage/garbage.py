@@ -1,6 +1,6 @@
-"""What ML Metadata needs to know of files that garbage collection removes; which ones, `pipeline` decides.
+"""What ML Metadata needs to know of files that are removed and of runs that are given up; which, `pipeline` decides.
 
-The only writes of ours to ML Metadata are here: TFX makes artifacts, and nothing but this ends them.
+The only writes of ours to ML Metadata are here: TFX makes artifacts and executions, and nothing but this ends them.
 """
 
 from collections.abc import Iterable
@@ -37,6 +37,24 @@ def run_contents(store: MetadataStore, run_ids: Iterable[str]) -> RunContents:
             uris.update(artifact.uri for artifact in store.get_artifacts_by_context(context.id))
             execution_ids.update(execution.id for execution in store.get_executions_by_context(context.id))
     return RunContents(uris=frozenset(uris), execution_ids=frozenset(execution_ids))
+
+
+def end_executions(store: MetadataStore, run_id: str) -> int:
+    """Mark as failed what a dead worker left running in a run that nobody goes on with; return how many there were.
+
+    Args:
+        store: A store that was opened writable.
+        run_id: Name of the run.
+    """
+    context = store.get_context_by_type_and_name(PIPELINE_RUN_CONTEXT, run_id)
+    states = metadata_store_pb2.Execution
+    executions = [] if context is None else store.get_executions_by_context(context.id)
+    unfinished = [e for e in executions if e.last_known_state in (states.NEW, states.RUNNING)]
+    for execution in unfinished:
+        execution.last_known_state = states.FAILED
+    if unfinished:
+        store.put_executions(unfinished)
+    return len(unfinished)
 
 
 def present_artifacts(store: MetadataStore) -> dict[str, str]:

@@ -122,7 +122,7 @@ class Controller:
         if run is None:
             return self._resume_judgement()
         if (why_not := self._why_not_resumed(run)) is not None:
-            self._put_back(run, "abandoned", why_not)
+            self._give_up(run, "abandoned", why_not)
             # Without a decision record: the plan may be of a time whose words this code does not know.
             self._ledger.finish_run(run.run_id, "abandoned", error=why_not)
             return self.resume()
@@ -130,7 +130,7 @@ class Controller:
         run = self._ledger.run(run.run_id)
         if run.attempts >= self.config.retries.max_attempts:
             why = f"The worker died in {run.attempts} attempts without getting any further."
-            self._put_back(run, "quarantined", why)
+            self._give_up(run, "quarantined", why)
             self._cycle.failed(_plan_of(run), "quarantined", why)
             return self.resume()
         return self._follow(self._execute(_plan_of(run), is_resumed=True))
@@ -274,6 +274,12 @@ class Controller:
         # The span first: while the run is open, whoever comes after a kill in between does it again.
         self._put_back(self._ledger.run(plan.run_id), outcome, text)
         self._cycle.failed(plan, outcome, text)
+
+    def _give_up(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:
+        """Clear up behind a dead worker whose run nobody goes on with; the run itself is closed last, by the caller."""
+        with self._ledger.fenced():
+            self._dag.give_up(run.run_id)
+        self._put_back(run, outcome, why)
 
     def _put_back(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:
         """Let a span wait again after a run that is given up, or lock it away if it is to blame."""

@@ -17,6 +17,8 @@ from core.clock import Clock, SystemClock
 from core.digests import digest_of_file, digest_of_json
 from core.errors import StoppedError
 from ledger.ledger import Ledger
+from lineage.garbage import end_executions
+from lineage.store import opened_store
 from pipeline.config import Config, RunnerName
 from pipeline.decision import Decision, Push, write_decision
 from pipeline.plan import RunPlan
@@ -61,6 +63,9 @@ class Dag(Protocol):
     def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
         """Return what the DAG of `plan` did, and that of `trained` where it only judged that one's candidate."""
 
+    def give_up(self, run_id: str) -> None:
+        """End what a dead worker left running in a run that nobody goes on with."""
+
 
 class TfxDag:
     """The TFX DAG of `pipeline.graph` on one of TFX's runners.
@@ -86,6 +91,12 @@ class TfxDag:
     def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
         """Read what the DAG did from ML Metadata and its artifacts."""
         return read_outcome(self._config, plan, first_version=first_version, trained=trained)
+
+    def give_up(self, run_id: str) -> None:
+        """Mark in ML Metadata as failed what is still running there, if the run ever got so far."""
+        if self._config.metadata_path.exists():
+            with opened_store(self._config.metadata_path, writable=True) as store:
+                end_executions(store, run_id)
 
 
 def _ignore(_: object) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_metadata.proto import metadata_store_pb2
 
 from core.errors import LineageError
-from lineage.garbage import mark_deleted, present_artifacts, run_contents
+from lineage.garbage import end_executions, mark_deleted, present_artifacts, run_contents
 from lineage.graph import load_models
 from lineage.queries import find_model, model_lineage
+from lineage.runs import node_runs
 from lineage.store import opened_store
 from schemas.spans import SpanRef
 
@@ -69,3 +71,19 @@ def test_a_store_that_was_opened_for_reading_is_not_written(history: Any) -> Non
 def test_there_must_be_a_store_to_write(tmp_path: Path) -> None:
     with pytest.raises(LineageError, match="no ML Metadata store"), opened_store(tmp_path / "no", writable=True):
         pass
+
+
+def test_what_a_dead_worker_left_running_ends_as_failed_in_its_run_alone(history: Any) -> None:
+    states = metadata_store_pb2.Execution
+    for run_id, node, state in (
+        ("dead", "ExampleGen", states.COMPLETE),
+        ("dead", "Trainer", states.RUNNING),
+        ("other", "Trainer", states.RUNNING),
+    ):
+        history.run(node, {}, {}, state=state, run_id=run_id)
+    with opened_store(history.path, writable=True) as store:
+        assert [end_executions(store, run_id) for run_id in ("dead", "dead", "unknown")] == [1, 0, 0]
+    with opened_store(history.path) as store:
+        runs = {run_id: node_runs(store, run_id) for run_id in ("dead", "other")}
+    found = {run_id: {node: run.state for node, run in nodes.items()} for run_id, nodes in runs.items()}
+    assert found == {"dead": {"ExampleGen": "COMPLETE", "Trainer": "FAILED"}, "other": {"Trainer": "RUNNING"}}

@@ -131,6 +131,7 @@ class FakeDag:
 
     Attributes:
         finished: `(run id, node)` of every node that was published, in order.
+        given_up: Runs that nobody goes on with.
         before: Called with plan and node before each node; raises what shall go wrong there.
         words: How the run of a span ends, if not `pushed`.
     """
@@ -143,8 +144,12 @@ class FakeDag:
     def __init__(self, config: Any) -> None:
         self.config = config
         self.finished: list[tuple[str, str]] = []
+        self.given_up: list[str] = []
         self.words: dict[int, str] = {}
         self.before: Callable[[RunPlan, str], None] = lambda plan, node: None
+
+    def give_up(self, run_id: str) -> None:
+        self.given_up.append(run_id)
 
     def nodes(self, plan: RunPlan) -> tuple[str, ...]:
         word = self.words.get(plan.span.span, "pushed")

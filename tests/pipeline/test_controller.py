@@ -94,6 +94,7 @@ def test_changed_config_gives_the_open_run_up_and_plans_anew(small):
     decision = small.controller(window=window).run_next()
     assert [ref.span for ref in decision.plan.window] == [2, 3]
     given_up = small.ledger.runs()[1]
+    assert small.dag.given_up == [given_up.run_id]
     assert (given_up.outcome, given_up.error) == ("abandoned", "The config has changed since the run began.")
     _check(small)
 
@@ -126,6 +127,7 @@ def test_span_whose_runs_die_again_and_again_is_quarantined_and_the_next_goes_on
     decision = small.controller().run_next()
     assert decision.plan.span.span == 4
     assert small.states() == {1: "trained", 2: "pushed", 3: "quarantined", 4: "pushed"}
+    assert small.dag.given_up == [small.ledger.runs()[1].run_id]
     given_up = read_decision(Path(small.ledger.runs()[1].decision_path))
     assert (given_up.outcome, given_up.error) == (
         "quarantined",
