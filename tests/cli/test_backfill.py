@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.backfill import backfill
+from cli.main import perennial
 from core.errors import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "conf" / "flights.yaml"
@@ -20,7 +20,7 @@ Invoke = Callable[..., Result]
 def invoke(tmp_path: Path) -> Invoke:
     def run(*arguments: str) -> Result:
         words = [*arguments, "--config", str(CONFIG), "--set", f"root={tmp_path}/root"]
-        return CliRunner().invoke(backfill, words, catch_exceptions=False)
+        return CliRunner().invoke(perennial, ["backfill", *words], catch_exceptions=False)
 
     return run
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cli.status import MAX_REASONS, MAX_TOUCHED_ROWS, status
+from cli.status import MAX_REASONS, MAX_TOUCHED_ROWS
 from core.clock import ManualClock
 from core.errors import DataError
 from ledger.ledger import Ledger
@@ -29,7 +29,7 @@ def invoke(tmp_path: Path) -> Invoke:
 
     def run(*arguments: str) -> str:
         words = ["--config", str(CONFIG), "--set", f"root={tmp_path}/root", *arguments]
-        result = CliRunner().invoke(status, words, catch_exceptions=False)
+        result = CliRunner().invoke(perennial, ["status", *words], catch_exceptions=False)
         assert result.exit_code == 0
         return result.output
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cli.lineage import lineage
+from cli.main import perennial
 from core.errors import LedgerError
 
 CONFIG = Path(__file__).parents[2] / "conf" / "flights.yaml"
@@ -26,7 +26,7 @@ def words(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def invoke(words: list[str]) -> Invoke:
     def run(*arguments: str) -> str:
-        result = CliRunner().invoke(lineage, [*words, *arguments], catch_exceptions=False)
+        result = CliRunner().invoke(perennial, ["lineage", *words, *arguments], catch_exceptions=False)
         assert result.exit_code == 0
         return result.output
 
@@ -97,7 +97,7 @@ def test_wrong_questions_get_sentences(invoke: Invoke, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("family")
 def test_tensorflow_is_not_loaded(words: list[str]) -> None:
     code = (
-        "import sys; from cli.lineage import lineage; lineage(sys.argv[1:], standalone_mode=False);"
+        "import sys; from cli.main import perennial; perennial(['lineage', *sys.argv[1:]], standalone_mode=False);"
         "print(sorted(name for name in ('tensorflow', 'tfx', 'ml_metadata') if name in sys.modules))"
     )
     command = [sys.executable, "-c", code, *words, "9"]

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from cli.model import model
+from cli.main import perennial
 from core.clock import ManualClock
 from ledger.ledger import Ledger
 from pipeline.config import Config, load_config
@@ -189,6 +189,6 @@ def invoke(line: PipelineOnDisk) -> Callable[..., Result]:
     """Run `perennial model` on the pipeline."""
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(model, [*arguments, *line.words])
+        return CliRunner().invoke(perennial, ["model", *arguments, *line.words])
 
     return run

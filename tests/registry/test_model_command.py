@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.model import model
+from cli.main import perennial
 from core.errors import LeaseHeldError, LedgerError
 from ledger.ledger import Ledger
 from pipeline.leadership import leading
@@ -112,9 +112,9 @@ def test_a_collection_leaves_a_worker_that_is_alive_alone(line: Any, invoke: Inv
 
 def test_without_a_ledger_there_is_no_model_and_none_is_made(tmp_path: Path) -> None:
     words = ("--set", f"root={tmp_path}/root")
-    assert "has pushed no model yet" in CliRunner().invoke(model, ["list", *words]).output
-    assert json.loads(CliRunner().invoke(model, ["list", "--json", *words]).output) == []
-    result = CliRunner().invoke(model, ["rollback", *words])
+    assert "has pushed no model yet" in CliRunner().invoke(perennial, ["model", "list", *words]).output
+    assert json.loads(CliRunner().invoke(perennial, ["model", "list", "--json", *words]).output) == []
+    result = CliRunner().invoke(perennial, ["model", "rollback", *words])
     assert isinstance(result.exception, LedgerError)
     assert "Run `perennial run --next`" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +122,7 @@ def test_without_a_ledger_there_is_no_model_and_none_is_made(tmp_path: Path) -> 
 
 def test_the_commands_load_no_tensorflow(line: Any) -> None:
     program = (
-        "import sys; from cli.model import model; model(sys.argv[1:], standalone_mode=False); "
+        "import sys; from cli.main import perennial; perennial(['model', *sys.argv[1:]], standalone_mode=False); "
         "sys.exit(bool({'tensorflow', 'keras', 'tfx', 'apache_beam'} & set(sys.modules)))"
     )
     for words in (("list",), ("rollback",), ("gc",)):
