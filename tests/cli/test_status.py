@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cli.main import perennial
 from cli.status import MAX_REASONS, MAX_TOUCHED_ROWS
 from core.clock import ManualClock
 from core.errors import DataError
