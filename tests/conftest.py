@@ -1,11 +1,17 @@
 """What holds for the whole suite."""
 
 import gc
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Print tables as into a pipe: a test process of pytest-xdist is told the width of the terminal."""
+    os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

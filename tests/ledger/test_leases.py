@@ -182,8 +182,8 @@ def everything(ledger: Ledger) -> object:
 def test_every_public_write_is_tried_above() -> None:
     reads = "acquire release lease fenced open exists close spans span versions_of transitions open_spans newest_spans "
     reads += "open_corrections newest_statistics newest_replay scored_spans last_full_training_span run runs open_run "
-    reads += "latest_run run_seconds_since last_run_finished_at model models champion champion_moves "
-    reads += "waiting_requests fired"
+    reads += "latest_run run_seconds_since last_run_finished_at model models first_version champion "
+    reads += "champion_moves waiting_requests fired"
     public = {name for name in dir(Ledger) if not name.startswith("_")}
     assert public - set(reads.split()) == set(WRITES)
 

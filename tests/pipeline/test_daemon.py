@@ -210,6 +210,7 @@ def test_what_a_dead_worker_left_is_finished_first(watched, events):
 
 
 def test_a_run_of_other_code_is_given_up_and_said(watched, caplog):
+    caplog.set_level(logging.INFO, LOGGER_NAME)
     pipeline = watched()
     dag = pipeline.small.dag
 
@@ -382,6 +383,7 @@ def test_a_request_is_taken_once(watched):
 
 
 def test_a_request_that_makes_no_sense_is_refused_and_gone(watched, caplog):
+    caplog.set_level(logging.INFO, LOGGER_NAME)
     pipeline = watched()
     pipeline.small.ledger.request_run(77)
     pipeline.make().run_once()
