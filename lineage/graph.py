@@ -9,19 +9,16 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ml_metadata.metadata_store.metadata_store import ListOptions, MetadataStore
+from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from lineage.links import Link, read_links
 from schemas import provenance
 
 _REMOVED = frozenset({metadata_store_pb2.Artifact.MARKED_FOR_DELETION, metadata_store_pb2.Artifact.DELETED})
-# What a killed or failed attempt leaves. Asked for by name, since there are few of them among all executions; an
-# execution without a state was written by something older than states, and counts.
-_INCOMPLETE = ListOptions(
-    filter_query=" OR ".join(f"last_known_state = {state}" for state in ("NEW", "RUNNING", "FAILED", "CANCELED"))
-)
-
+_States = metadata_store_pb2.Execution
+# An execution without a state was written by something older than states, and counts.
+_COMPLETE = (_States.COMPLETE, _States.CACHED, _States.UNKNOWN)
 # Their events tell which of the executions that read a model judged it.
 _JUDGEMENT_TYPES = (provenance.GATE_REPORT_TYPE, provenance.BLESSING_TYPE)
 
@@ -185,8 +182,11 @@ def load_models(store: MetadataStore, *, evaluated: Collection[int] | None = Non
         whole |= _readers_of(links, {artifact.id for artifact in pushed if _version_of(artifact) in evaluated})
     links = [link for link in links if link.execution_id not in whole]
     links += read_links(store.get_events_by_execution_ids(sorted(whole))) if whole else []
-    unfinished = {execution.id for execution in store.get_executions(_INCOMPLETE)}
-    links = [link for link in links if link.execution_id not in unfinished]
+    # By id, not by a query on the state: the newer stack's ML Metadata has none. What made nothing says nothing.
+    makers = {link.execution_id for link in links if link.is_output}
+    executions = store.get_executions_by_id(sorted(makers)) if makers else []
+    complete = {execution.id for execution in executions if execution.last_known_state in _COMPLETE}
+    links = [link for link in links if link.execution_id in complete]
     missing = {link.artifact_id for link in links}.difference(artifact.id for artifact in found)
     found += store.get_artifacts_by_id(sorted(missing)) if missing else []
     artifacts = {artifact.id: _artifact(artifact) for artifact in found}
