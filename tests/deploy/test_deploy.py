@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 import yaml
 
@@ -46,7 +47,8 @@ def _parses(words):
     """Check a command line of ours against the command: unknown options and bad values raise."""
     assert words[0].rpartition("/")[2] == "perennial"
     command = perennial.commands[words[1]]
-    return command.make_context(words[1], list(words[2:])).params
+    parent = click.Context(perennial, info_name=words[0], **perennial.context_settings)
+    return command.make_context(words[1], list(words[2:]), parent=parent).params
 
 
 def _unit_values(key):
