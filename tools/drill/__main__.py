@@ -4,7 +4,6 @@ import json
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -52,7 +51,8 @@ def main(
         sheets = list(pool.map(run, only or (QUICK if is_quick else tuple(SCENARIOS))))
     console.print(_table(sheets))
     if json_path is not None:
-        json_path.write_text(json.dumps([asdict(sheet) for sheet in sheets], indent=1) + "\n", encoding="utf-8")
+        # `vars`, since `asdict` makes a Counter out of the pairs of a Counter.
+        json_path.write_text(json.dumps([vars(sheet) for sheet in sheets], indent=1) + "\n", encoding="utf-8")
     sys.exit(1 if any(sheet.violations for sheet in sheets) else 0)
 
 
