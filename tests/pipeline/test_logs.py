@@ -73,9 +73,11 @@ def test_no_password_is_written(lines, form):
 
 def test_other_libraries_take_the_same_form_from_their_level_on(lines):
     stream = lines("json")
-    logging.getLogger().setLevel(logging.ERROR)
-    logging.getLogger("absl").error("Execution 4 failed.")
-    logging.getLogger("absl").warning("noise")
+    # A logger of the test's own: others are what the tests before this one left of them.
+    library = logging.getLogger("a.library")
+    library.setLevel(logging.ERROR)
+    library.error("Execution 4 failed.")
+    library.warning("noise")
     (line,) = stream.getvalue().splitlines()
     document = json.loads(line)
-    assert (document["logger"], document["level"], document["message"]) == ("absl", "ERROR", "Execution 4 failed.")
+    assert (document["logger"], document["level"], document["message"]) == ("a.library", "ERROR", "Execution 4 failed.")
