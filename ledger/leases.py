@@ -33,17 +33,33 @@ class Leases(PipelineRows):
         Raises:
             LeaseHeldError: another worker is alive, or may be and there is no waiting.
         """
-        if self._token is not None:
-            raise LedgerError(
-                f"This worker has acquired pipeline {self.pipeline!r} before. Expected one lease per open ledger; "
-                f"received token={self._token}. Release it first, or open the ledger again."
-            )
+        self._check_tokenless()
         seen = self._lease_row()
         if _is_held(seen):
             if not may_wait:
                 raise self._held(seen)
             seen = self._wait_for_silence(seen, stop or threading.Event())
         return self._take(seen, ttl_seconds)
+
+    def adopt(self) -> Lease:
+        """Write as the lease's present holder does: for a task that the holder started on another machine.
+
+        The holder keeps the lease, and what is written here counts as a sign of its life. Whoever takes the lease over
+        after this moment has a token of its own, and every later write here raises `LeaseLostError`: open the ledger
+        again to write for the next holder. A lease that was released may be adopted until somebody takes it.
+
+        Raises:
+            LedgerError: this instance has a token already, or nobody ever held the lease.
+        """
+        self._check_tokenless()
+        lease = self.lease()
+        if lease is None:
+            raise LedgerError(
+                f"Pipeline {self.pipeline!r} has no lease to write under. Expected a worker that has acquired it; "
+                "received token=0. Start the run with `perennial run`, which acquires the lease first."
+            )
+        self._token, self._is_adopted = lease.token, True
+        return lease
 
     def beat(self) -> None:
         """Say that this worker is alive.
@@ -56,7 +72,9 @@ class Leases(PipelineRows):
             pass
 
     def release(self) -> None:
-        """Let the next worker in at once; without a lease, or with one that was lost, this does nothing."""
+        """Let the next worker in at once; without a lease of its own, or with one that was lost, this does nothing."""
+        if self._is_adopted:
+            return
         ours = (tables.leases.c.pipeline == self.pipeline, tables.leases.c.token == self._token)
         with self._database.writing() as connection:
             if connection.execute(update(tables.leases).where(*ours).values(holder=None)).rowcount == 1:
@@ -80,6 +98,13 @@ class Leases(PipelineRows):
         """
         with self._writing():
             yield
+
+    def _check_tokenless(self) -> None:
+        if self._token is not None:
+            raise LedgerError(
+                f"This worker has acquired pipeline {self.pipeline!r} before. Expected one lease per open ledger; "
+                f"received token={self._token}. Release it first, or open the ledger again."
+            )
 
     def _lease_row(self) -> Lease:
         return Lease.model_validate(self._rows(tables.leases)[0])

@@ -17,7 +17,7 @@ from ledger.runs import Runs
 from ledger.triggers import Triggers
 
 # The newest of `ledger.migrations.versions`, said here so that a ledger of today is opened without Alembic.
-LEDGER_VERSION = "0002"
+LEDGER_VERSION = "0003"
 _LOOK = text(
     "SELECT version_num, (SELECT COUNT(*) FROM leases WHERE pipeline = :pipeline) AS is_known FROM ledger_version"
 )
@@ -27,7 +27,7 @@ class Ledger(Leases, Arrivals, Planning, Runs, Models, Triggers):
     """The transactional record of one pipeline: its spans, runs, pushed models and champion.
 
     Any number of processes may hold one open at the same time. Every public method is one transaction; inside `fenced`
-    they are all parts of one. After `acquire`, all writes fail once another worker has taken the lease.
+    they are all parts of one. After `acquire` or `adopt`, all writes fail once another worker has taken the lease.
     """
 
     @classmethod

@@ -30,13 +30,14 @@ class PipelineRows:
         self._database = database
         self._clock = clock
         self._token: int | None = None
+        self._is_adopted = False
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """Yield a connection for statements that take effect together, unless another worker has the lease.
 
         Raises:
-            LeaseLostError: this instance acquired the lease, and another worker has it now.
+            LeaseLostError: this instance acquired or adopted the lease, and another worker has it now.
         """
         with self._database.writing() as connection:
             self._touch_lease(connection)

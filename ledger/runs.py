@@ -1,4 +1,4 @@
-"""`Runs`: every run with its plan, how often it was tried, and how it ended."""
+"""`Runs`: every run with its plan, how often it was tried, what it decided, and how it ended."""
 
 import math
 from datetime import datetime
@@ -57,6 +57,27 @@ class Runs(PipelineRows):
         """
         ended = {"outcome": outcome, "error": error, "decision_path": decision_path, "finished_at": self._clock.now()}
         self._update_run(run_id, **ended)
+
+    def keep_decision(self, run_id: str, document: str) -> None:
+        """Keep what a run decided, in place of what was kept of it before.
+
+        Args:
+            run_id: The run.
+            document: Its decision record as JSON.
+
+        Raises:
+            LedgerError: no such run was started.
+        """
+        decisions = tables.decisions
+        with self._writing() as connection:
+            self.run(run_id)
+            if self._update(decisions, decisions.c.run_id == run_id, document=document) == 0:
+                self._insert(connection, decisions, [{"run_id": run_id, "document": document}])
+
+    def decision(self, run_id: str) -> str | None:
+        """Return the decision record that was kept of a run, or None."""
+        rows = self._rows(tables.decisions, tables.decisions.c.run_id == run_id)
+        return rows[0]["document"] if rows else None
 
     def reopen_run(self, run_id: str) -> RunRecord:
         """Open a failed run again, to resume it from its last finished node.

@@ -111,6 +111,16 @@ Index("runs_by_end", runs.c.pipeline, runs.c.finished_at)
 Index("runs_by_span", runs.c.pipeline, runs.c.span, runs.c.version, runs.c.id)
 Index("runs_by_trigger", runs.c.pipeline, runs.c.trigger, runs.c.span)
 
+# What a run decided, by which whoever did not run it learns how it went. Apart from the runs, so that a list of runs
+# does not read it.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("pipeline", name_of(), primary_key=True),
+    Column("run_id", name_of(), primary_key=True),
+    Column("document", long_text(), nullable=False),
+)
+
 models = Table(
     "models",
     metadata,

@@ -131,6 +131,7 @@ WRITES: dict[str, Callable[[Ledger, SpanRef], object]] = {
     "start_attempt": lambda ledger, ref: ledger.start_attempt("run-1"),
     "give_back_attempt": lambda ledger, ref: ledger.give_back_attempt("run-1"),
     "node_finished": lambda ledger, ref: ledger.node_finished("run-1"),
+    "keep_decision": lambda ledger, ref: ledger.keep_decision("run-1", "{}"),
     "finish_run": lambda ledger, ref: ledger.finish_run("run-1", "failed"),
     "reopen_run": lambda ledger, ref: ledger.reopen_run("run-1"),
     "reserve_version": lambda ledger, ref: ledger.reserve_version(),
@@ -176,13 +177,14 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
 
 def everything(ledger: Ledger) -> object:
     questions = (ledger.spans, ledger.runs, ledger.models, ledger.champion, ledger.waiting_requests, ledger.fired)
-    return [question() for question in questions], ledger.transitions(1), ledger.lease()
+    answers = [question() for question in questions]
+    return answers, ledger.transitions(1), ledger.decision("run-1"), ledger.lease()
 
 
 def test_every_public_write_is_tried_above() -> None:
-    reads = "acquire release lease fenced open exists close spans span versions_of transitions open_spans newest_spans "
+    reads = "acquire adopt release lease fenced open exists close spans span versions_of transitions open_spans newest_spans "
     reads += "open_corrections newest_statistics newest_replay scored_spans last_full_training_span run runs open_run "
-    reads += "latest_run run_seconds_since last_run_finished_at model models first_version champion "
+    reads += "latest_run run_seconds_since last_run_finished_at decision model models first_version champion "
     reads += "champion_moves waiting_requests fired"
     public = {name for name in dir(Ledger) if not name.startswith("_")}
     assert public - set(reads.split()) == set(WRITES)
@@ -296,3 +298,102 @@ def test_others_may_write_without_a_lease(open_ledger: OpenLedger, clock: Manual
 def test_pipelines_have_leases_of_their_own(open_ledger: OpenLedger) -> None:
     assert open_ledger("flights").acquire(ttl_seconds=60, may_wait=False).token == 1
     assert open_ledger("Flights").acquire(ttl_seconds=60, may_wait=False).token == 1
+
+
+def test_who_adopts_a_lease_writes_as_its_holder_does(open_ledger: OpenLedger) -> None:
+    holder, task = open_ledger(), open_ledger()
+    taken = holder.acquire(ttl_seconds=60)
+    holder.beat()
+    adopted = task.adopt()
+    assert adopted == taken.model_copy(update={"beats": taken.beats + 1})
+    for write in (task.reserve_version, holder.beat, task.beat, holder.reserve_version):
+        write()
+    now = task.lease()
+    assert now is not None
+    assert (now.token, now.holder, now.beats) == (1, taken.holder, adopted.beats + 4)
+
+
+def test_an_adopted_lease_stays_its_holders(open_ledger: OpenLedger) -> None:
+    holder, task = open_ledger(), open_ledger()
+    holder.acquire(ttl_seconds=60)
+    adopted = task.adopt()
+    task.release()
+    assert holder.lease() == adopted
+    holder.beat()
+
+
+def test_a_write_of_an_adopter_is_a_sign_of_life(ledger_url: str, open_ledger: OpenLedger) -> None:
+    open_ledger().acquire(ttl_seconds=60)
+    task = open_ledger()
+    task.adopt()
+    clock = BusyClock(task.reserve_version)
+    with Ledger.open(ledger_url, "flights", clock=clock) as waiting, pytest.raises(LeaseHeldError):
+        waiting.acquire(ttl_seconds=60)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_an_adopter_writes_nothing_after_a_takeover(
+    sqlite_url: str,
+    clock: ManualClock,
+    write: str,
+    make_ref: Callable[..., SpanRef],
+    make_model: Callable[..., ModelRecord],
+) -> None:
+    with (
+        Ledger.open(sqlite_url, "flights", clock=clock) as holder,
+        Ledger.open(sqlite_url, "flights", clock=clock) as task,
+        Ledger.open(sqlite_url, "flights", clock=clock) as worker,
+    ):
+        holder.acquire(ttl_seconds=60)
+        task.adopt()
+        task.register_spans([SpanArrival(ref=make_ref(1), num_examples=1)])
+        task.start_run(RunStart(run_id="run-1", span=1, version=1, trigger="next", plan="{}"))
+        task.record_model(make_model(task.reserve_version()))
+        worker.acquire(ttl_seconds=60)
+        before = everything(worker)
+        task.release()
+        with pytest.raises(LeaseLostError, match=r"taken over by another worker. Expected token=1; received token=2"):
+            WRITES[write](task, make_ref(1))
+        assert everything(worker) == before
+
+
+def test_a_task_that_runs_again_adopts_the_next_holders_lease(open_ledger: OpenLedger) -> None:
+    open_ledger().acquire(ttl_seconds=60)
+    task, retried = open_ledger(), open_ledger()
+    task.adopt()
+    open_ledger().acquire(ttl_seconds=60)
+    with pytest.raises(LeaseLostError):
+        task.beat()
+    assert retried.adopt().token == 2
+    assert retried.reserve_version() == 1
+
+
+def test_a_released_lease_is_adopted_until_it_is_taken(open_ledger: OpenLedger) -> None:
+    holder, task = open_ledger(), open_ledger()
+    holder.acquire(ttl_seconds=60)
+    holder.release()
+    lease = task.adopt()
+    assert (lease.token, lease.holder) == (1, None)
+    assert task.reserve_version() == 1
+    holder.acquire(ttl_seconds=60, may_wait=False)
+    with pytest.raises(LeaseLostError):
+        task.reserve_version()
+
+
+def test_a_lease_that_nobody_ever_held_is_not_adopted(open_ledger: OpenLedger) -> None:
+    ledger = open_ledger()
+    with pytest.raises(LedgerError, match=r"Pipeline 'flights' has no lease to write under.*token=0. Start the run"):
+        ledger.adopt()
+    assert ledger.lease() is None
+    assert ledger.acquire(ttl_seconds=60).token == 1
+
+
+def test_who_has_a_token_adopts_none(open_ledger: OpenLedger) -> None:
+    holder, task = open_ledger(), open_ledger()
+    holder.acquire(ttl_seconds=60)
+    task.adopt()
+    for has_token in (holder, task):
+        with pytest.raises(LedgerError, match=r"has acquired pipeline 'flights' before.*token=1"):
+            has_token.adopt()
+    with pytest.raises(LedgerError, match=r"has acquired pipeline 'flights' before.*token=1"):
+        task.acquire(ttl_seconds=60)

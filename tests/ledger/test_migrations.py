@@ -67,6 +67,10 @@ def test_a_first_ledger_keeps_its_rows(first_url: str) -> None:
         assert champion is not None
         assert (champion.version, champion.moved_at, champion.is_pinned) == (3, MOMENT, False)
         assert upgraded.reserve_version() == 4
+        with pytest.raises(LedgerError, match="has no lease to write under"):
+            upgraded.adopt()
+        upgraded.keep_decision("run-2", "{}")
+        assert upgraded.decision("run-2") == "{}"
         assert upgraded.acquire(ttl_seconds=60).token == 1
 
 
@@ -112,6 +116,21 @@ def test_rows_survive_on_every_database(new_url: str, engine: Engine) -> None:
         assert upgraded.reserve_version() == 8
 
 
+def test_a_lease_survives_on_every_database(new_url: str, engine: Engine) -> None:
+    apply(engine, *(SCRIPTS.get_revision(version).module.upgrade for version in ("0001", "0002")))
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)"))
+        pipeline = "INSERT INTO pipelines VALUES ('flights', 7, NULL, NULL)"
+        lease = "INSERT INTO leases VALUES ('flights', 3, 'elsewhere:1:1', 20, 60.0, '2013-03-01 12:00:00.123456')"
+        for statement in (pipeline, lease, f"INSERT INTO {VERSION_TABLE} VALUES ('0002')"):
+            connection.execute(text(statement))
+    with Ledger.open(new_url, "flights") as upgraded:
+        adopted = upgraded.adopt()
+        assert (adopted.token, adopted.holder, adopted.beats) == (3, "elsewhere:1:1", 20)
+        assert upgraded.reserve_version() == 8
+        assert upgraded.decision("run-1") is None
+
+
 def test_an_upgrade_that_was_killed_half_way_goes_on(new_url: str, engine: Engine) -> None:
     # As MySQL leaves it, which commits after every change of a table.
     first, second = SCRIPTS.get_revision("0001"), SCRIPTS.get_revision("0002")
@@ -135,7 +154,7 @@ def test_a_newer_ledger_is_refused(new_url: str, engine: Engine) -> None:
     Ledger.open(new_url, "flights").close()
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    refused = r"made by a newer Perennial. Expected a version up to '0002'; received '9999'. Install"
+    refused = f"made by a newer Perennial. Expected a version up to '{LEDGER_VERSION}'; received '9999'. Install"
     with pytest.raises(LedgerError, match=refused):
         Ledger.open(new_url, "flights")
 

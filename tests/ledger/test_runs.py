@@ -90,6 +90,34 @@ def test_attempts_count_from_the_last_finished_node(open_ledger: OpenLedger) -> 
     assert ledger.start_attempt("run-1") == 1
 
 
+def test_a_decision_is_kept_in_place_of_the_one_before(open_ledger: OpenLedger) -> None:
+    ledger, other = open_ledger(), open_ledger("risk")
+    for run_id in ("run-1", "run-2"):
+        start(ledger, run_id)
+    start(other, "run-1")
+    assert ledger.decision("run-1") is None
+    long = '"' + "ü" * 200_000 + '"'
+    for document in ("{}", long, long):
+        ledger.keep_decision("run-1", document)
+    assert ledger.decision("run-1") == long
+    assert ledger.decision("run-2") is None
+    assert other.decision("run-1") is None
+
+
+def test_a_decision_is_kept_with_the_rest_of_the_fence_or_not_at_all(open_ledger: OpenLedger) -> None:
+    ledger = open_ledger()
+    start(ledger, "run-1")
+
+    def break_off() -> None:
+        with ledger.fenced():
+            ledger.keep_decision("run-1", "{}")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        break_off()
+    assert ledger.decision("run-1") is None
+
+
 def test_time_that_runs_took_since_a_moment(open_ledger: OpenLedger, clock: ManualClock) -> None:
     ledger = open_ledger()
     assert ledger.last_run_finished_at() is None
@@ -121,6 +149,8 @@ def test_unknown_runs_are_refused(open_ledger: OpenLedger) -> None:
         ledger.finish_run("run-1", "failed", error="Data error: no file")
     with pytest.raises(LedgerError, match="Run 'run-1' was never started"):
         ledger.start_attempt("run-1")
+    with pytest.raises(LedgerError, match="Run 'run-1' was never started"):
+        ledger.keep_decision("run-1", "{}")
     start(ledger, "run-1")
     with pytest.raises(LedgerError, match="Run 'run-1' was started before"):
         start(ledger, "run-1")
