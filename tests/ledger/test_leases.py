@@ -183,9 +183,9 @@ def everything(ledger: Ledger) -> object:
 
 def test_every_public_write_is_tried_above() -> None:
     reads = "acquire adopt release lease fenced open exists close spans span versions_of transitions open_spans "
-    reads += "newest_spans open_corrections newest_statistics newest_replay scored_spans last_full_training_span run runs "
-    reads += "open_run latest_run run_seconds_since last_run_finished_at decision model models first_version champion "
-    reads += "champion_moves waiting_requests fired"
+    reads += "newest_spans open_corrections newest_statistics newest_replay scored_spans last_full_training_span run "
+    reads += "runs open_run latest_run run_seconds_since last_run_finished_at decision model models first_version "
+    reads += "champion champion_moves waiting_requests fired"
     public = {name for name in dir(Ledger) if not name.startswith("_")}
     assert public - set(reads.split()) == set(WRITES)
 
