@@ -15,10 +15,8 @@ from core.digests import digest_of_folder
 from schemas import provenance
 from schemas.artifacts import ReplayBuffer
 from schemas.model_layout import TRAINING_FOLDER
-from schemas.training import REPLAY_FOLDER_KEY
+from schemas.training import PROVENANCE_KEY, REPLAY_FOLDER_KEY
 from trainer.training_record import TrainingRecord, read_training_record
-
-PROVENANCE_KEY = "provenance"
 
 
 class TrainerExecutor(GenericExecutor):
@@ -60,7 +58,8 @@ class Trainer(base_component.BaseComponent):
         examples: Examples of the window.
         transform_graph: The transform graph to train under.
         schema: The data's schema.
-        custom_config: The request, and what to record of the run under `PROVENANCE_KEY`.
+        custom_config: The request, and what to record of the run under `PROVENANCE_KEY`, as JSON or as a runtime
+            parameter.
         base_model: What a warm start starts from.
         replay: Past examples.
     """
@@ -74,7 +73,7 @@ class Trainer(base_component.BaseComponent):
         examples: BaseChannel,
         transform_graph: BaseChannel,
         schema: BaseChannel,
-        custom_config: dict[str, Any],
+        custom_config: Any,
         base_model: BaseChannel | None = None,
         replay: BaseChannel | None = None,
     ) -> None:
@@ -86,7 +85,7 @@ class Trainer(base_component.BaseComponent):
                 schema=schema,
                 base_model=base_model,
                 replay=replay,
-                custom_config=json_utils.dumps(custom_config),
+                custom_config=custom_config,
                 train_args=trainer_pb2.TrainArgs(),
                 eval_args=trainer_pb2.EvalArgs(),
                 model=Channel(type=standard_artifacts.Model),

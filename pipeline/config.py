@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from core.digests import digest_of_json
 from core.errors import ConfigError, did_you_mean
+from pipeline.kubeflow.options import FROM_ENVIRONMENT, KubeflowOptions
 from pipeline.policies import CorrectionOptions, RegistryOptions, RetryOptions, TriggerOptions, WorkerOptions
 from schemas.base import Record
 from schemas.drift import DriftOptions
@@ -21,8 +22,8 @@ from schemas.training import TrainingOptions
 
 MAX_RENDERED_ERRORS = 10
 
-LEDGER_FROM_ENVIRONMENT = "env:"
-RunnerName = Literal["local", "beam"]
+# `kubeflow` runs on a cluster; `kubeflow-local` runs the same compiled package on this machine, task by task.
+RunnerName = Literal["local", "beam", "kubeflow", "kubeflow-local"]
 
 
 class WindowOptions(Record):
@@ -54,6 +55,9 @@ class Config(Record):
         schema_file: Reviewed TFMD schema, a text proto.
         ledger: SQLAlchemy URL of the ledger, or `env:NAME` for one with a password, which is then read from the
             environment and written down nowhere; empty: SQLite below `root`.
+        metadata: URL of ML Metadata, `sqlite:///PATH` or `mysql://...`, or `env:NAME` as for the ledger; empty: SQLite
+            below `root`.
+        kubeflow: Where and how the `kubeflow` runner runs.
         serving_folder: Where versions are pushed to; empty: `serving` below `root`.
     """
 
@@ -74,7 +78,9 @@ class Config(Record):
     corrections: CorrectionOptions = CorrectionOptions()
     registry: RegistryOptions = RegistryOptions()
     worker: WorkerOptions = WorkerOptions()
+    kubeflow: KubeflowOptions = KubeflowOptions()
     ledger: str = ""
+    metadata: str = ""
     serving_folder: str = ""
     runner: RunnerName = "local"
 
@@ -117,11 +123,11 @@ class Config(Record):
             )
         return self
 
-    @field_validator("ledger")
+    @field_validator("ledger", "metadata")
     @classmethod
-    def _ledger_holds_no_password(cls, url: str) -> str:
+    def _urls_hold_no_password(cls, url: str) -> str:
         if re.search(r"://[^/@]*:[^/@]*@", url):
-            raise ValueError("a password in the ledger's URL would be written into every run's record. Use env:NAME")
+            raise ValueError("a password in a database's URL would be written into every run's record. Use env:NAME")
         return url
 
     @property
@@ -146,7 +152,7 @@ class Config(Record):
 
     @property
     def metadata_path(self) -> Path:
-        """SQLite file of ML Metadata."""
+        """SQLite file of ML Metadata, where no other URL is given."""
         return self.root_path / "metadata.sqlite"
 
     @property
@@ -178,19 +184,33 @@ class Config(Record):
     @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger."""
-        if not self.ledger.startswith(LEDGER_FROM_ENVIRONMENT):
-            return self.ledger or f"sqlite:///{self.root_path / 'ledger.sqlite'}"
-        name = self.ledger.removeprefix(LEDGER_FROM_ENVIRONMENT)
-        if name not in os.environ:
-            raise ConfigError(f"The ledger's URL is missing. Expected it in the environment variable {name!r}. Set it.")
-        return os.environ[name]
+        return url_from_environment(self.ledger, "ledger") or f"sqlite:///{self.root_path / 'ledger.sqlite'}"
+
+    @property
+    def metadata_url(self) -> str:
+        """URL of ML Metadata, as `lineage.store` takes it."""
+        return url_from_environment(self.metadata, "ML Metadata") or f"sqlite:///{self.metadata_path}"
 
     @property
     def digest(self) -> str:
         """Digest of what shapes a model: everything but where things lie, who runs them, and when."""
-        places = {"root", "ledger", "serving_folder", "runner"}
+        places = {"root", "ledger", "metadata", "serving_folder", "runner", "kubeflow"}
         policies = {"triggers", "retries", "corrections", "registry", "worker"}
         return digest_of_json(self.model_dump(mode="json", exclude=places | policies))
+
+
+def url_from_environment(url: str, of: str) -> str:
+    """Return a URL, read from the environment where it is `env:NAME`.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if not url.startswith(FROM_ENVIRONMENT):
+        return url
+    name = url.removeprefix(FROM_ENVIRONMENT)
+    if name not in os.environ:
+        raise ConfigError(f"The URL of the {of} is missing. Expected it in the environment variable {name!r}. Set it.")
+    return os.environ[name]
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
@@ -245,7 +265,7 @@ def _sentences(path: Path, tree: dict[str, Any], error: ValidationError) -> str:
             # A sentence of one of our own validators, which says itself what was received.
             lines.append(f"{'.'.join(keys) or 'config'}: {str(problem['ctx']['error']).rstrip('.')}.")
         else:
-            received = "a URL" if keys == ["ledger"] else f"{problem['input']!r:.80}"
+            received = "a URL" if keys in (["ledger"], ["metadata"]) else f"{problem['input']!r:.80}"
             lines.append(f"{'.'.join(keys) or 'config'}: {problem['msg']}; received {received}.")
     if len(problems) > MAX_RENDERED_ERRORS:
         lines.append(f"... and {len(problems) - MAX_RENDERED_ERRORS} more.")

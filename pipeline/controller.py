@@ -122,9 +122,7 @@ class Controller:
         if run is None:
             return self._resume_judgement()
         if (why_not := self._why_not_resumed(run)) is not None:
-            self._give_up(run, "abandoned", why_not)
-            # Without a decision record: the plan may be of a time whose words this code does not know.
-            self._ledger.finish_run(run.run_id, "abandoned", error=why_not)
+            self.abandon(run.run_id, why_not)
             return self.resume()
         self._attempts.settle(run.run_id)
         run = self._ledger.run(run.run_id)
@@ -142,6 +140,20 @@ class Controller:
             if repair.kind == "ignore":
                 self._ledger.move_span(repair.correction, "skipped", reason=repair.why)
         return frozenset(repair.correction for repair in repairs if not repair.has_own_cycle)
+
+    def abandon(self, run_id: str, why: str) -> None:
+        """Close an open run that nobody goes on with: end what it left running, and let its span wait again.
+
+        Each step may be the last before a crash: the run itself is closed last, so until then it is found open again.
+
+        Args:
+            run_id: The run; its cycle no longer runs in this process.
+            why: One sentence, kept with the run and with the span.
+        """
+        run = self._ledger.run(run_id)
+        self._give_up(run, "abandoned", why)
+        # Without a decision record: the plan may be of a time whose words this code does not know.
+        self._ledger.finish_run(run_id, "abandoned", error=why)
 
     def reconcile_serving(self) -> None:
         """Make the served folder show the champion, whatever happened to it."""

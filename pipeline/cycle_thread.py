@@ -25,6 +25,9 @@ class CycleRunner(Protocol):
     def run_request(self, request: Request) -> Result:
         """Run a cycle."""
 
+    def abandon(self, run_id: str, why: str) -> None:
+        """Close an open run that nobody goes on with, and let its span wait again."""
+
     def reconcile_serving(self) -> None:
         """Make the served folder show the champion."""
 

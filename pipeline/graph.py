@@ -1,6 +1,6 @@
 """The TFX DAG of one plan. It holds no resolver: all that the plan chose enters as parameters and importers."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,16 @@ from components.gate import Gate
 from components.prequential import Prequential
 from components.pusher import Pusher
 from components.replay_gen import ReplayGen
-from components.trainer import PROVENANCE_KEY, Trainer
+from components.trainer import Trainer
 from components.transform import Transform
 from pipeline.config import Config
 from pipeline.evaluation import evaluation_config
 from pipeline.plan import RunPlan
+from pipeline.shape import GraphShape, Role, plan_values, shape_of, uri_parameter
 from schemas import provenance
 from schemas.artifacts import ReplayBuffer
 from schemas.features import FEATURE_SET_KEY, FeatureSet
 from schemas.loader import feature_types, load_schema
-from schemas.provenance import encode_spans
-from schemas.spans import SpanRef
-from schemas.training import REQUEST_KEY, TrainerRequest
 from schemas.verdicts import Verdict
 
 # Exact distances and new values need every token of a feature in the statistics; TFDV keeps 1,000 by default.
@@ -48,6 +46,15 @@ BEAM_ARGS = [
     # node, which takes seconds and leaves a temporary folder behind each time.
     "--sdk_container_image=in-process",
 ]
+_TYPES: dict[Role, Any] = {
+    "previous_statistics": ExampleStatistics,
+    "reference_statistics": ExampleStatistics,
+    "transform_graph": TransformGraph,
+    "base_model": Model,
+    "candidate": Model,
+    "champion": Model,
+    "replay": ReplayBuffer,
+}
 
 
 def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeline:
@@ -58,37 +65,19 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
         plan: What to read.
         code_digest: Digest of our sources, recorded on the model.
     """
-    examples = _example_gen(config, (plan.span,), "ExampleGen")
-    schema = ImportSchemaGen(schema_file=str(Path(config.schema_file).absolute()))
-    if plan.candidate_uri is not None:
-        return _pipeline(config, [examples, schema, *_judgement(config, plan, examples, schema)])
-    statistics = _statistics_gen(examples.outputs["examples"], schema.outputs["schema"], "StatisticsGen")
-    validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"])
-    importers = _importers(plan)
-    gate = DriftGate(
-        statistics=statistics.outputs["statistics"],
-        anomalies=validator.outputs["anomalies"],
-        feature_set=_raw_feature_set(config).model_dump_json(),
-        options=config.drift.model_dump_json(),
-        **{
-            key: importers[key].outputs["result"]
-            for key in ("previous_statistics", "reference_statistics")
-            if key in importers
-        },
-    )
-    # A cold plan is the answer to `cold_start`; a warm plan stops there and is made again, cold.
-    limit = Verdict.BLOCK if plan.initialisation == "cold" else Verdict.COLD_START
-    verdict = gate.outputs["verdict"].future()[0].custom_property(provenance.DRIFT_VERDICT)
-    with Cond(verdict < int(limit)):
-        windows = _Windows(config, plan, examples)
-        imported = {role: importer.outputs["result"] for role, importer in importers.items()}
-        guarded = _training_nodes(config, plan, windows, schema.outputs["schema"], imported, code_digest)
-    return _pipeline(
-        config, [examples, statistics, schema, validator, *importers.values(), gate, *windows.nodes, *guarded]
-    )
+    return build_graph(config, shape_of(config, plan), plan_values(config, plan, code_digest))
 
 
-def _pipeline(config: Config, components: list[Any]) -> Pipeline:
+def build_graph(config: Config, shape: GraphShape, values: Mapping[str, Any]) -> Pipeline:
+    """Return the DAG of a shape.
+
+    Args:
+        config: The pipeline's config.
+        shape: Which nodes there are.
+        values: What a plan chose, by the names in `shape.parameters`: constants, or TFX's runtime parameters.
+    """
+    graph = _Graph(config, shape, values)
+    components = graph.judgement() if shape.name == "judgement" else graph.cycle()
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.artifacts_path),
@@ -99,143 +88,146 @@ def _pipeline(config: Config, components: list[Any]) -> Pipeline:
     )
 
 
-class _Windows:
-    """The Examples of the plan's windows, each made by one node however many nodes read it.
+class _Graph:
+    """The nodes of one shape; those that several others read are made once.
 
-    Attributes:
-        nodes: The nodes that make windows of more than the span itself.
+    Args:
+        config: The pipeline's config.
+        shape: Which nodes there are.
+        values: What a plan chose.
     """
 
-    def __init__(self, config: Config, plan: RunPlan, span_examples: Any) -> None:
-        self.nodes: list[Any] = []
+    def __init__(self, config: Config, shape: GraphShape, values: Mapping[str, Any]) -> None:
         self._config = config
-        self._made: dict[tuple[SpanRef, ...], Any] = {(plan.span,): span_examples}
+        self._shape = shape
+        self._values = values
+        self._label = config.label.model_dump_json()
+        self._importers = _importers(shape, values)
+        self._span = self._example_gen("span", "ExampleGen")
+        self._schema = ImportSchemaGen(schema_file=str(Path(config.schema_file).absolute()))
 
-    def examples(self, spans: tuple[SpanRef, ...], node_id: str) -> BaseChannel:
-        """Return the examples of `spans`; the node is named by the first that asks."""
-        if spans not in self._made:
-            self._made[spans] = _example_gen(self._config, spans, node_id)
-            self.nodes.append(self._made[spans])
-        return self._made[spans].outputs["examples"]
+    def cycle(self) -> list[Any]:
+        """Return the nodes of a cycle that reads a span and, unless it only scores, trains on it."""
+        statistics = _statistics_gen(self._examples, self._schema_channel, "StatisticsGen")
+        validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=self._schema_channel)
+        gate = DriftGate(
+            statistics=statistics.outputs["statistics"],
+            anomalies=validator.outputs["anomalies"],
+            feature_set=_raw_feature_set(self._config).model_dump_json(),
+            options=self._config.drift.model_dump_json(),
+            **self._imported("previous_statistics", "reference_statistics"),
+        )
+        # A cold plan is the answer to `cold_start`; a warm plan stops there and is made again, cold.
+        limit = Verdict.BLOCK if self._shape.is_cold else Verdict.COLD_START
+        verdict = gate.outputs["verdict"].future()[0].custom_property(provenance.DRIFT_VERDICT)
+        with Cond(verdict < int(limit)):
+            guarded = self._guarded()
+        return [self._span, statistics, self._schema, validator, *self._importers.values(), gate, *guarded]
 
+    def judgement(self) -> list[Any]:
+        """Return what judges a candidate that an earlier run trained against the champion of now."""
+        candidate = self._importers["candidate"].outputs["result"]
+        return [self._span, self._schema, *self._importers.values(), *self._judging(candidate, None)]
 
-def _training_nodes(
-    config: Config,
-    plan: RunPlan,
-    windows: _Windows,
-    schema: BaseChannel,
-    imported: dict[str, BaseChannel],
-    code_digest: str,
-) -> list[Any]:
-    span_examples = windows.examples((plan.span,), "ExampleGen")
-    if plan.action == "score":
-        return _before_training(config, plan, span_examples, span_examples, imported)[0]
-    examples = windows.examples(plan.window, "WindowExampleGen")
-    nodes, score = _before_training(config, plan, span_examples, examples, imported)
-    transform_graph = imported.get("transform_graph")
-    if transform_graph is None:
-        analysis_nodes, transform_graph = _analysis_nodes(config, plan, windows, schema, imported)
-        nodes += analysis_nodes
-    trainer = Trainer(
-        run_fn="trainer.run_fn.run_fn",
-        examples=examples,
-        transform_graph=transform_graph,
-        schema=schema,
-        base_model=imported.get("base_model"),
-        replay=imported.get("replay") if _is_replayed(config, plan) else None,
-        custom_config=_trainer_config(config, plan, code_digest),
-    )
-    judging = _judging_nodes(config, plan, span_examples, schema, trainer.outputs["model"], imported, score)
-    return [*nodes, trainer, *judging]
+    @property
+    def _examples(self) -> BaseChannel:
+        return self._span.outputs["examples"]
 
+    @property
+    def _schema_channel(self) -> BaseChannel:
+        return self._schema.outputs["schema"]
 
-def _judgement(config: Config, plan: RunPlan, examples: Any, schema: ImportSchemaGen) -> list[Any]:
-    """Return what judges a candidate that an earlier run trained against the champion of now."""
-    importers = _importers(plan)
-    read = {role: importer for role, importer in importers.items() if role in ("candidate", "champion", "replay")}
-    imported = {role: importer.outputs["result"] for role, importer in read.items()}
-    candidate = imported.pop("candidate")
-    span_examples, schema_channel = examples.outputs["examples"], schema.outputs["schema"]
-    nodes = _judging_nodes(config, plan, span_examples, schema_channel, candidate, imported, None)
-    return [*read.values(), *nodes]
+    def _imported(self, *roles: Role) -> dict[str, BaseChannel]:
+        """Return those of the roles that the plan has something for."""
+        return {role: self._importers[role].outputs["result"] for role in roles if role in self._importers}
 
+    def _guarded(self) -> list[Any]:
+        """Return what runs only on data that drift allows."""
+        windows = [self._example_gen("window", "WindowExampleGen")] if self._shape.has_window else []
+        window_examples = windows[0].outputs["examples"] if windows else self._examples
+        nodes, score = self._before_training(window_examples)
+        if self._shape.name == "score":
+            return nodes
+        transform_graph = self._imported("transform_graph").get("transform_graph")
+        if transform_graph is None:
+            analysis_nodes, transform_graph = self._analysis(window_examples)
+            nodes += analysis_nodes
+        trainer = Trainer(
+            run_fn="trainer.run_fn.run_fn",
+            examples=window_examples,
+            transform_graph=transform_graph,
+            schema=self._schema_channel,
+            custom_config=self._values["trainer_config"],
+            **self._imported("base_model"),
+            **(self._imported("replay") if self._shape.is_replayed else {}),
+        )
+        return [*windows, *nodes, trainer, *self._judging(trainer.outputs["model"], score)]
 
-def _judging_nodes(
-    config: Config,
-    plan: RunPlan,
-    span_examples: BaseChannel,
-    schema: BaseChannel,
-    model: BaseChannel,
-    imported: dict[str, BaseChannel],
-    score: BaseChannel | None,
-) -> list[Any]:
-    evaluator = Evaluator(
-        examples=span_examples,
-        model=model,
-        schema=schema,
-        eval_config=evaluation_config(config.label, config.gate),
-        # Where TFX looks for `custom_extractors`.
-        module_path="pipeline.class_labels" if config.label.task == "multiclass" else None,
-    )
-    gate = Gate(
-        evaluation=evaluator.outputs["evaluation"],
-        model=model,
-        examples=span_examples,
-        options=config.gate.model_dump_json(),
-        label=config.label.model_dump_json(),
-        prequential_history=json.dumps([earlier.model_dump() for earlier in plan.prequential_history]),
-        is_warm=int(plan.initialisation != "cold"),
-        **{role: imported[role] for role in ("champion", "replay") if role in imported},
-        **({"prequential": score} if score else {}),
-    )
-    pusher = Pusher(
-        model=model,
-        blessing=gate.outputs["blessing"],
-        destination=str(config.serving_path),
-        version=plan.push_version,
-    )
-    return [evaluator, gate, pusher]
+    def _before_training(self, window_examples: BaseChannel) -> tuple[list[Any], BaseChannel | None]:
+        """Return what uses a span's examples as they come: its score by the champion, and the replay buffer."""
+        nodes: list[Any] = []
+        score = None
+        if self._shape.is_prequential:
+            nodes.append(Prequential(examples=self._examples, label=self._label, **self._imported("champion")))
+            score = nodes[0].outputs["score"]
+        if self._shape.offers_replay:
+            previous = self._imported("replay").get("replay")
+            offered = ReplayGen(
+                examples=self._examples if self._shape.name == "score" else window_examples,
+                options=self._config.replay.model_dump_json(),
+                label=self._label,
+                seed=self._config.training.seed,
+                **({"previous": previous} if previous else {}),
+            )
+            nodes.append(offered)
+        return nodes, score
 
+    def _analysis(self, window_examples: BaseChannel) -> tuple[list[Any], BaseChannel]:
+        """Return what makes a new transform graph, and the graph; with a base model the graph grows from the base's."""
+        nodes: list[Any] = []
+        examples = {"span": self._examples, "window": window_examples}.get(str(self._shape.analysis))
+        if examples is None:
+            nodes.append(self._example_gen("analysis_window", "AnalysisExampleGen"))
+            examples = nodes[0].outputs["examples"]
+        if self._shape.analysis != "span":
+            # The reference of later spans: what the new transform graph was analysed on.
+            nodes.append(_statistics_gen(examples, self._schema_channel, "WindowStatisticsGen"))
+        base_model = self._imported("base_model").get("base_model")
+        transform = _transform(self._config, examples, self._schema_channel, base_model)
+        return [*nodes, transform], transform.outputs["transform_graph"]
 
-def _before_training(
-    config: Config,
-    plan: RunPlan,
-    span_examples: BaseChannel,
-    window_examples: BaseChannel,
-    imported: dict[str, BaseChannel],
-) -> tuple[list[Any], BaseChannel | None]:
-    """Return the nodes that use a span's examples as they come: its score by the champion, and the replay buffer."""
-    nodes: list[Any] = []
-    score = None
-    label = config.label.model_dump_json()
-    if plan.is_prequential:
-        prequential = Prequential(examples=span_examples, champion=imported["champion"], label=label)
-        nodes.append(prequential)
-        score = prequential.outputs["score"]
-    # A shadow model's spans were offered to the buffer by the cycles before it.
-    if (config.replay.train_examples or config.replay.eval_examples) and not plan.is_shadow:
-        previous = {"previous": imported["replay"]} if "replay" in imported else {}
-        options = config.replay.model_dump_json()
-        seed = config.training.seed
-        nodes.append(ReplayGen(examples=window_examples, options=options, label=label, seed=seed, **previous))
-    return nodes, score
+    def _judging(self, model: BaseChannel, score: BaseChannel | None) -> list[Any]:
+        config = self._config
+        evaluator = Evaluator(
+            examples=self._examples,
+            model=model,
+            schema=self._schema_channel,
+            eval_config=evaluation_config(config.label, config.gate),
+            # Where TFX looks for `custom_extractors`.
+            module_path="pipeline.class_labels" if config.label.task == "multiclass" else None,
+        )
+        gate = Gate(
+            evaluation=evaluator.outputs["evaluation"],
+            model=model,
+            examples=self._examples,
+            options=config.gate.model_dump_json(),
+            label=self._label,
+            prequential_history=self._values["prequential_history"],
+            is_warm=int(not self._shape.is_cold),
+            **self._imported("champion", "replay"),
+            **({"prequential": score} if score else {}),
+        )
+        pusher = Pusher(
+            model=model,
+            blessing=gate.outputs["blessing"],
+            destination=str(config.serving_path),
+            version=self._values["push_version"],
+        )
+        return [evaluator, gate, pusher]
 
-
-def _analysis_nodes(
-    config: Config, plan: RunPlan, windows: _Windows, schema: BaseChannel, imported: dict[str, BaseChannel]
-) -> tuple[list[Any], BaseChannel]:
-    """Return what makes a new transform graph, and the graph; with a base model the graph grows from the base's."""
-    nodes: list[Any] = []
-    examples = windows.examples(plan.analysis_window, "AnalysisExampleGen")
-    if plan.analysis_window != (plan.span,):
-        # The reference of later spans: what the new transform graph was analysed on.
-        nodes.append(_statistics_gen(examples, schema, "WindowStatisticsGen"))
-    transform = _transform(config, examples, schema, imported.get("base_model"))
-    return [*nodes, transform], transform.outputs["transform_graph"]
-
-
-def _is_replayed(config: Config, plan: RunPlan) -> bool:
-    return plan.initialisation != "cold" and config.training.replay_ratio > 0
+    def _example_gen(self, parameter: str, node_id: str) -> Any:
+        spans_root = str(self._config.spans_path)
+        return ExampleGen(spans_root=spans_root, spans=self._values[parameter]).with_id(node_id)
 
 
 def _raw_feature_set(config: Config) -> FeatureSet:
@@ -243,10 +235,6 @@ def _raw_feature_set(config: Config) -> FeatureSet:
     columns = feature_types(load_schema(Path(config.schema_file)))
     raw = {name: spec for name, spec in config.features.items() if name in columns}
     return config.feature_set.model_copy(update={"features": raw or config.features})
-
-
-def _example_gen(config: Config, spans: tuple[SpanRef, ...], node_id: str) -> Any:
-    return ExampleGen(spans_root=str(config.spans_path), spans=encode_spans(spans)).with_id(node_id)
 
 
 def _statistics_gen(examples: BaseChannel, schema: BaseChannel, node_id: str) -> StatisticsGen:
@@ -269,39 +257,11 @@ def _transform(config: Config, examples: BaseChannel, schema: BaseChannel, base_
     )
 
 
-def _trainer_config(config: Config, plan: RunPlan, code_digest: str) -> dict[str, Any]:
-    request = TrainerRequest(
-        feature_set=config.feature_set,
-        options=config.training,
-        initialisation=plan.initialisation,
-        base_model_digest=plan.base.training_digest if plan.base else None,
-        line_length=plan.line_length,
-        checkpoint_dir=str(config.checkpoints_path / plan.checkpoint_name),
-    )
-    return {
-        REQUEST_KEY: request.model_dump_json(),
-        PROVENANCE_KEY: {
-            provenance.RUN_ID: plan.run_id,
-            provenance.CONFIG_DIGEST: config.digest,
-            provenance.CODE_DIGEST: code_digest,
-            provenance.HYPERPARAMETERS: config.training.model_dump_json(),
-        },
-    }
-
-
-def _importers(plan: RunPlan) -> dict[str, Importer]:
+def _importers(shape: GraphShape, values: Mapping[str, Any]) -> dict[str, Importer]:
     """Return importers of what the plan chose, by role. They stand outside the condition: KFP refuses them inside."""
-    chosen: dict[str, tuple[str | None, Any]] = {
-        "previous_statistics": (plan.previous_statistics_uri, ExampleStatistics),
-        "reference_statistics": (plan.reference_statistics_uri, ExampleStatistics),
-        "transform_graph": (plan.transform_graph_uri, TransformGraph),
-        "base_model": (plan.base_model_uri, Model),
-        "candidate": (plan.candidate_uri, Model),
-        "champion": (plan.champion.model_uri if plan.champion else None, Model),
-        "replay": (plan.replay_uri, ReplayBuffer),
-    }
     return {
-        role: Importer(source_uri=uri, artifact_type=kind).with_id(role.replace("_", "-") + "-importer")
-        for role, (uri, kind) in chosen.items()
-        if uri is not None
+        role: Importer(source_uri=values[uri_parameter(role)], artifact_type=_TYPES[role]).with_id(
+            role.replace("_", "-") + "-importer"
+        )
+        for role in shape.imported
     }

@@ -226,15 +226,11 @@ class Term:
     def _give_up(self, replacement: Replacement) -> None:
         """Close the run that was stopped for a newer span. Each step may be the last before a crash.
 
-        After the first the run is resumed as if nothing had been said; after the second the triggers are asked again.
+        Before the run is closed it is resumed as if nothing had been said; after that the triggers are asked again.
         """
-        reason, run_id = replacement.reason, replacement.run_id
-        span = replacement.span
-        if span is not None and self._ledger.span(span).state != "arrived":
-            self._ledger.move_span(span, "arrived", run_id=run_id, reason=reason)
-        self._ledger.finish_run(run_id, "abandoned", error=reason)
-        if span is not None:
-            self._ledger.move_span(span, "skipped", reason=reason)
+        self._idle_runner.abandon(replacement.run_id, replacement.reason)
+        if replacement.span is not None:
+            self._ledger.move_span(replacement.span, "skipped", reason=replacement.reason)
 
     def _resume_or_reconcile(self) -> None:
         left_open = self._ledger.open_run()

@@ -9,6 +9,7 @@ from schemas.features import FeatureSet
 
 # Keys of the Trainer's custom config: its request as JSON, and the folder of the replay buffer, where there is one.
 REQUEST_KEY = "request"
+PROVENANCE_KEY = "provenance"
 REPLAY_FOLDER_KEY = "replay_folder"
 FISHER_FILE = "fisher.npz"  # in Format-Training: diagonal Fisher information by variable path
 

@@ -11,7 +11,7 @@ from tfx.types import standard_artifacts
 from tfx.types.channel_utils import as_channel
 from tfx.utils import json_utils, proto_utils
 
-from components.trainer import PROVENANCE_KEY, Trainer, TrainerExecutor
+from components.trainer import Trainer, TrainerExecutor
 from core.digests import digest_of_folder
 from schemas.artifacts import ReplayBuffer
 from schemas.features import FeatureSet
