@@ -7,6 +7,7 @@ import click
 
 from cli.backfill import backfill
 from cli.ingest import ingest
+from cli.kubeflow import kubeflow
 from cli.lineage import lineage
 from cli.model import model
 from cli.predict import predict
@@ -32,7 +33,7 @@ def perennial(debug: bool) -> None:
     """
 
 
-for command in (ingest, run, backfill, status, lineage, predict, model, watch, trigger):
+for command in (ingest, run, backfill, status, lineage, predict, model, watch, trigger, kubeflow):
     perennial.add_command(command)
 
 

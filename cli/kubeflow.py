@@ -1,0 +1,8 @@
+"""`perennial kubeflow`: the same pipeline on a cluster. One module a command, `cli/kubeflow_*.py`."""
+
+import click
+
+
+@click.group(short_help="Compile for Kubeflow Pipelines, run there, follow, schedule.")
+def kubeflow() -> None:
+    """Compile the pipeline for Kubeflow Pipelines, run it there or as it would run there, follow and schedule it."""
