@@ -127,6 +127,9 @@ class _Summarised:
     def resume(self) -> "Result":
         return self._written(self._runner.resume())
 
+    def abandon(self, run_id: str, why: str) -> None:
+        self._runner.abandon(run_id, why)
+
     def run_request(self, request: "Request") -> "Result":
         return self._written(self._runner.run_request(request))
 

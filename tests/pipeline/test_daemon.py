@@ -358,6 +358,7 @@ def test_a_newer_span_takes_the_place_of_a_running_one(watched, events):
     assert "cycle_replaced" in events()
     given_up = [run for run in small.ledger.runs() if run.outcome == "abandoned"]
     assert [run.span for run in given_up] == [5]
+    assert small.dag.given_up == [given_up[0].run_id]
     assert small.ledger.open_run() is None
     assert small.ledger.transitions(5)[-1].reason
 
