@@ -14,7 +14,7 @@ from pipeline.arrivals import Discovery
 from pipeline.attempts import Attempts
 from pipeline.config import Config
 from pipeline.corrections import find_repair, pending_repairs
-from pipeline.cycle import STAGES, Cycle, Dag, Listeners, TfxDag
+from pipeline.cycle import STAGES, Cycle, Dag, Listeners, TfxDag, read_decision_of
 from pipeline.decision import Decision
 from pipeline.knowledge import check_any_span, read_knowledge
 from pipeline.plan import (
@@ -191,7 +191,7 @@ class Controller:
                 decision = self._attempt(self._cold_request(decision))
             elif decision.outcome == "champion_moved" and num_judgements < MAX_JUDGEMENTS:
                 num_judgements += 1
-                decision = self._judge_again(decision.plan)
+                decision = self._judge_again(decision)
             else:
                 return self._with_shadow(decision)
 
@@ -332,13 +332,13 @@ class Controller:
         newest = next(iter(self._ledger.runs(limit=1)), None)
         if newest is None or newest.outcome != "champion_moved":
             return None
-        return self._follow(self._judge_again(_plan_of(newest)))
+        return self._follow(self._judge_again(read_decision_of(self._ledger, newest.run_id)))
 
-    def _judge_again(self, plan: RunPlan) -> Decision:
-        candidate_uri = plan.candidate_uri
-        if candidate_uri is None:
-            outcome = self._dag.outcome(plan, first_version=None, trained=None)
-            candidate_uri = (outcome.model or {})["model_uri"]
+    def _judge_again(self, decision: Decision) -> Decision:
+        plan = decision.plan
+        # A decision of an older release does not say where its model is, but what ran does.
+        model = decision.model or self._dag.outcome(plan, first_version=None, trained=None).model or {}
+        candidate_uri = plan.candidate_uri or model["model_uri"]
         request = Request(plan.span, JUDGE_AGAIN_TRIGGER, self.clock.now())
         champion = self._ledger.champion()
         return self._start(plan_judgement(plan, request, champion=champion, candidate_uri=candidate_uri))

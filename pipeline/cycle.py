@@ -15,12 +15,12 @@ from typing import Protocol
 
 from core.clock import Clock, SystemClock
 from core.digests import digest_of_file, digest_of_json
-from core.errors import StoppedError
+from core.errors import DataError, StoppedError
 from ledger.ledger import Ledger
 from lineage.garbage import end_executions
 from lineage.store import opened_store
 from pipeline.config import Config, RunnerName
-from pipeline.decision import Decision, Push, write_decision
+from pipeline.decision import Decision, Push, read_decision, write_decision
 from pipeline.plan import RunPlan
 from pipeline.promotion import moves_backwards, newest_span
 from pipeline.record import Outcome, read_outcome
@@ -42,6 +42,9 @@ _PASSING_OUTCOMES = frozenset({"cold_start", "champion_moved"})
 class NodeObserver(Protocol):
     """Who is told of every node of a DAG, and may stop it by raising."""
 
+    def check(self, node_id: str) -> None:
+        """Raise StoppedError if the worker should leave, or the span's data is out of date; else do nothing."""
+
     def node_started(self, node_id: str) -> None:
         """Called before a node's executor runs; importers have none."""
 
@@ -60,8 +63,8 @@ class Dag(Protocol):
     def run(self, plan: RunPlan, observer: NodeObserver) -> None:
         """Run what is not finished of the plan's DAG."""
 
-    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
-        """Return what the DAG of `plan` did, and that of `trained` where it only judged that one's candidate."""
+    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: Decision | None) -> Outcome:
+        """Return what the DAG of `plan` did; what `trained` did stands in it where it only judged that candidate."""
 
     def give_up(self, run_id: str) -> None:
         """End what a dead worker left running in a run that nobody goes on with."""
@@ -88,7 +91,7 @@ class TfxDag:
         graph = build_pipeline(self._config, plan, code_digest=self.code_digest)
         run_pipeline(graph, plan.run_id, span=plan.span.span, runner=self.runner, observer=observer)
 
-    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
+    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: Decision | None) -> Outcome:
         """Read what the DAG did from ML Metadata and its artifacts."""
         return read_outcome(self._config, plan, first_version=first_version, trained=trained)
 
@@ -111,12 +114,14 @@ class Listeners:
         plan: Given each plan before its DAG runs.
         node: Given a node's id when the node starts.
         step: Given the name of each step of the record before it is made; a drill kills there.
+        decided: Given the decision inside the fence, before anything else is recorded of it.
         stop: Set it, and the cycle stops before its next node.
     """
 
     plan: Callable[[RunPlan], None] = _ignore
     node: Callable[[str], None] = _ignore
     step: Callable[[str], None] = _ignore
+    decided: Callable[[Decision], None] = _ignore
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -150,6 +155,9 @@ class Cycle:
         started_at = self.clock.now()
         self.listeners.plan(plan)
         self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
+        if self._ledger.run(plan.run_id).outcome is not None:
+            # A run in a cluster records itself, from inside.
+            return read_decision_of(self._ledger, plan.run_id)
         self.listeners.step("outcome")
         outcome = self.dag.outcome(plan, first_version=self._ledger.first_version(), trained=self._trained(plan))
         seconds = max(self.clock.monotonic() - begun, sum(outcome.seconds.values()))
@@ -189,11 +197,9 @@ class Cycle:
     def _runner_name(self) -> str:
         return str(getattr(self.dag, "runner", self.config.runner))
 
-    def _trained(self, plan: RunPlan) -> RunPlan | None:
-        """Return the plan that trained the candidate of a run that only judges it."""
-        if plan.candidate_run_id is None:
-            return None
-        return RunPlan.model_validate_json(self._ledger.run(plan.candidate_run_id).plan)
+    def _trained(self, plan: RunPlan) -> Decision | None:
+        """Return the decision on the run that trained the candidate of a run that only judges it."""
+        return None if plan.candidate_run_id is None else read_decision_of(self._ledger, plan.candidate_run_id)
 
     def _publish(self, plan: RunPlan, outcome: Outcome) -> tuple[RunOutcome, Push | None, tuple[str, ...]]:
         """Make a blessed candidate the champion and let serving see it.
@@ -226,6 +232,7 @@ class Cycle:
         # A worker that was taken for dead must not write over what its successor found.
         with self._ledger.fenced():
             path = write_decision(self.config.runs_path, decision)
+            self.listeners.decided(decision)
         # A shadow model is trained for a span that has its own outcome already.
         if decision.outcome not in _PASSING_OUTCOMES and not plan.is_shadow:
             self.listeners.step("finish_span")
@@ -265,6 +272,7 @@ class Cycle:
             training=outcome.training,
             prequential=outcome.prequential,
             push=push,
+            model=outcome.model,
             first_model_auc=outcome.first_model_auc,
             seconds={},
             digests=self._digests(plan),
@@ -323,6 +331,23 @@ class Cycle:
         }
 
 
+def read_decision_of(ledger: Ledger, run_id: str) -> Decision:
+    """Return the decision on a run: as the ledger keeps it of a run in a cluster, else from the run's folder.
+
+    Raises:
+        DataError: neither has it.
+    """
+    document = ledger.decision(run_id)
+    if document is not None:
+        return Decision.model_validate_json(document)
+    path = ledger.run(run_id).decision_path
+    if path is None or not Path(path).is_file():
+        raise DataError(
+            f"The decision on run {run_id!r} is gone. Expected it at {path!r}. Bring the file back from a backup."
+        )
+    return read_decision(Path(path))
+
+
 def _line_start(model: ModelRecord) -> int:
     return model.span if model.line_start_span is None else model.line_start_span
 
@@ -347,8 +372,8 @@ class _Watch:
         self._plan = plan
         self._listeners = listeners
 
-    def node_started(self, node_id: str) -> None:
-        """Tell who listens; refuse to begin where the worker was asked to stop, or the data is out of date."""
+    def check(self, node_id: str) -> None:
+        """Refuse to go on where the worker was asked to stop, or the data is out of date."""
         if self._listeners.stop.is_set():
             raise StoppedError(
                 f"The worker was asked to stop before node {node_id!r} of span {self._plan.span.span}. What is "
@@ -359,6 +384,10 @@ class _Watch:
                 f"A corrected version of span {self._plan.span.span} arrived before node {node_id!r}. "
                 f"This run of version {self._plan.span.version} is given up, and the new one is planned."
             )
+
+    def node_started(self, node_id: str) -> None:
+        """Tell who listens, unless the node must not begin."""
+        self.check(node_id)
         if node_id in _GUARDED:
             self._advance("validated")
         self._listeners.node(node_id)

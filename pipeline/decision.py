@@ -39,6 +39,7 @@ class Decision(Record):
         gate: The gate's table; None if nothing was trained.
         training: What the Trainer wrote about itself: epochs, steps, losses.
         prequential: The champion's score on the whole span before anything trained on it; None where it had seen it.
+        model: Uris and digests of the candidate, in the names of `ModelRecord`; None if nothing was trained.
         first_model_auc: AUC of the first model ever pushed on this eval split: what never retraining would give.
         seconds: Wall seconds by node, and `total`.
         digests: Of `code`, `config`, `schema` and `data` (the planned window).
@@ -59,6 +60,7 @@ class Decision(Record):
     training: dict[str, Any] | None = None
     prequential: PrequentialScore | None = None
     push: Push | None = None
+    model: dict[str, str] | None = None
     first_model_auc: float | None = None
     seconds: dict[str, float]
     digests: dict[str, str]

@@ -1,6 +1,7 @@
 """What a DAG that ran to its end left behind, read back from ML Metadata and the artifacts it names."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from core.errors import ServingError
 from lineage.runs import NodeRun, node_runs
 from lineage.store import opened_store
 from pipeline.config import Config
-from pipeline.decision import Push
+from pipeline.decision import Decision, Push
 from pipeline.plan import RunPlan
 from schemas import provenance
 from schemas.base import Record
@@ -51,7 +52,12 @@ class Outcome(Record):
 
 
 def read_outcome(
-    config: Config, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None = None
+    config: Config,
+    plan: RunPlan,
+    *,
+    first_version: int | None,
+    trained: Decision | None = None,
+    locate: Callable[[str], Path] = Path,
 ) -> Outcome:
     """Return what the run of `plan` did.
 
@@ -59,14 +65,15 @@ def read_outcome(
         config: The pipeline's config.
         plan: The plan that ran.
         first_version: The first model ever pushed, scored on this span for comparison; None if there is none yet.
-        trained: Where the run only judged a candidate again, the plan of the run that trained it.
+        trained: Where the run only judged a candidate again, the decision on the run that trained it.
+        locate: Gives the folder that an artifact's uri stands for.
     """
     with opened_store(config.metadata_path) as store:
         nodes = node_runs(store, plan.run_id)
         if trained is not None:
             # What it learned from, and how, was done by the other run; the verdict and the seconds are this one's.
             nodes = {**node_runs(store, trained.run_id), **nodes}
-    drift = _read_drift(nodes)
+    drift = trained.drift if trained and trained.drift else _read_drift(nodes, locate)
     statistics_uri = nodes["StatisticsGen"].outputs["statistics"].uri
     window = nodes.get("WindowStatisticsGen", nodes["StatisticsGen"])
     common = {
@@ -76,7 +83,7 @@ def read_outcome(
         "seconds": {node_id: round(node.seconds, 2) for node_id, node in nodes.items()},
     }
     if plan.action == "score" and drift.verdict not in (Verdict.BLOCK.word, Verdict.COLD_START.word):
-        score = _read_prequential(nodes)
+        score = _read_prequential(nodes, locate)
         said = {"word": "scored", "reasons": ("Validated and scored; nothing was trained.",)}
         return Outcome.model_validate({**common, **said, "prequential": score, "replay_uri": _replay_uri(nodes, plan)})
     if "Trainer" not in nodes:
@@ -84,7 +91,7 @@ def read_outcome(
         word = "blocked" if drift.verdict == Verdict.BLOCK.word else "cold_start"
         return Outcome.model_validate({**common, "word": word, "reasons": sentences})
     gate = GateReport.model_validate_json(
-        (Path(nodes["Gate"].outputs["report"].uri) / GATE_REPORT_FILE).read_text(encoding="utf-8")
+        (locate(nodes["Gate"].outputs["report"].uri) / GATE_REPORT_FILE).read_text(encoding="utf-8")
     )
     push = _read_push(nodes["Pusher"])
     first_auc, notes = _first_model_auc(config, plan, first_version or (push.version if push else None))
@@ -95,10 +102,10 @@ def read_outcome(
             "reasons": (*(gate.reasons or _why_blessed(gate, HEADLINE_METRIC[config.label.task])), *notes),
             "gate": gate,
             "replay_uri": _replay_uri(nodes, plan),
-            "prequential": _read_prequential(nodes),
+            "prequential": _read_prequential(nodes, locate),
             "push": push,
             "model": _read_model(nodes, plan),
-            "training": _read_training(nodes["Trainer"]),
+            "training": trained.training if trained else _read_training(nodes["Trainer"], locate),
             "first_model_auc": first_auc,
         }
     )
@@ -127,15 +134,15 @@ def _headline(gate: GateReport, metric: str) -> str:
     return f"{sentence}."
 
 
-def _read_drift(nodes: dict[str, NodeRun]) -> DriftReport:
-    folder = Path(nodes["DriftGate"].outputs["verdict"].uri)
+def _read_drift(nodes: dict[str, NodeRun], locate: Callable[[str], Path]) -> DriftReport:
+    folder = locate(nodes["DriftGate"].outputs["verdict"].uri)
     return DriftReport.model_validate_json((folder / DRIFT_REPORT_FILE).read_text(encoding="utf-8"))
 
 
-def _read_prequential(nodes: dict[str, NodeRun]) -> PrequentialScore | None:
+def _read_prequential(nodes: dict[str, NodeRun], locate: Callable[[str], Path]) -> PrequentialScore | None:
     if "Prequential" not in nodes:
         return None
-    folder = Path(nodes["Prequential"].outputs["score"].uri)
+    folder = locate(nodes["Prequential"].outputs["score"].uri)
     return PrequentialScore.model_validate_json((folder / PREQUENTIAL_FILE).read_text(encoding="utf-8"))
 
 
@@ -165,8 +172,8 @@ def _read_model(nodes: dict[str, NodeRun], plan: RunPlan) -> dict[str, str]:
     }
 
 
-def _read_training(trainer: NodeRun) -> dict[str, Any]:
-    path = Path(trainer.outputs["model"].uri) / TRAINING_FOLDER / TRAINING_RECORD_FILE
+def _read_training(trainer: NodeRun, locate: Callable[[str], Path]) -> dict[str, Any]:
+    path = locate(trainer.outputs["model"].uri) / TRAINING_FOLDER / TRAINING_RECORD_FILE
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return report
 

@@ -16,7 +16,14 @@ from core.digests import digest_of_folder
 from schemas.artifacts import ReplayBuffer
 from schemas.features import FeatureSet
 from schemas.model_layout import SERVING_FOLDER, TRAINING_FOLDER
-from schemas.training import REPLAY_FOLDER_KEY, Initialisation, Regularisation, TrainerRequest, TrainingOptions
+from schemas.training import (
+    PROVENANCE_KEY,
+    REPLAY_FOLDER_KEY,
+    Initialisation,
+    Regularisation,
+    TrainerRequest,
+    TrainingOptions,
+)
 from trainer.training_record import TRAINING_RECORD_FILE, TrainingRecord
 
 FEATURES = FeatureSet.model_validate({"features": {"wind": {"kind": "numeric"}}, "label": {"name": "late"}})
@@ -109,7 +116,7 @@ def test_node_is_named_trainer_and_replay_is_optional(make_artifact: Callable[..
         )
     )
     inputs = {"examples": examples, "transform_graph": graph, "schema": schema}
-    with_replay = Trainer("run", **inputs, custom_config={}, replay=replay)
+    with_replay = Trainer("run", **inputs, custom_config="{}", replay=replay)
     assert with_replay.id == "Trainer"
     assert with_replay.inputs["replay"] is replay
-    assert "replay" not in Trainer("run", **inputs, custom_config={}).inputs
+    assert "replay" not in Trainer("run", **inputs, custom_config="{}").inputs
