@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was skipped, and why, with one line for each reason."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.section("skipped")
+    for reason, num_tests in reasons.most_common():
+        terminalreporter.write_line(f"SKIPPED [{num_tests}] {reason}", yellow=True)
 
 
 class Evaluations:
