@@ -16,6 +16,7 @@ from ledger.ledger import Ledger
 from pipeline.config import Config, load_config
 from pipeline.controller import Controller
 from pipeline.cycle import NodeObserver, TfxDag
+from pipeline.decision import Decision
 from pipeline.leadership import leading
 from pipeline.plan import RunPlan
 from pipeline.record import Outcome
@@ -75,6 +76,11 @@ class TimedObserver:
         self._observer = observer
         self._watch = watch
 
+    def check(self, node_id: str) -> None:
+        """Pass it on."""
+        with self._watch.timing("node events"):
+            self._observer.check(node_id)
+
     def node_started(self, node_id: str) -> None:
         """Pass it on."""
         with self._watch.timing("node events"):
@@ -113,7 +119,7 @@ class TimedDag(TfxDag):
         super().run(plan, TimedObserver(observer, self.watch))
         self.run_seconds += time.perf_counter() - started
 
-    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
+    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: Decision | None) -> Outcome:
         """Read the outcome, once without and once with a score of the first model, which is no bookkeeping."""
         with self.watch.timing("reading the outcome"):
             super().outcome(plan, first_version=NO_VERSION, trained=trained)

@@ -184,7 +184,7 @@ class Config(Record):
     @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger."""
-        return url_from_environment(self.ledger, "ledger") or f"sqlite:///{self.root_path / 'ledger.sqlite'}"
+        return url_from_environment(self.ledger, "the ledger") or f"sqlite:///{self.root_path / 'ledger.sqlite'}"
 
     @property
     def metadata_url(self) -> str:
@@ -209,7 +209,7 @@ def url_from_environment(url: str, of: str) -> str:
         return url
     name = url.removeprefix(FROM_ENVIRONMENT)
     if name not in os.environ:
-        raise ConfigError(f"The URL of the {of} is missing. Expected it in the environment variable {name!r}. Set it.")
+        raise ConfigError(f"The URL of {of} is missing. Expected it in the environment variable {name!r}. Set it.")
     return os.environ[name]
 
 

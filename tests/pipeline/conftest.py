@@ -14,6 +14,7 @@ from pipeline.arrivals import Discovery
 from pipeline.config import load_config
 from pipeline.controller import Controller
 from pipeline.cycle import Listeners
+from pipeline.decision import Decision
 from pipeline.plan import Knowledge, RunPlan
 from pipeline.record import Outcome
 from schemas.features import FeatureSet, LabelSpec, NumericFeature, VocabularyFeature
@@ -196,7 +197,7 @@ class FakeDag:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "saved_model.pb").write_text(plan.run_id)
 
-    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: RunPlan | None) -> Outcome:
+    def outcome(self, plan: RunPlan, *, first_version: int | None, trained: Decision | None) -> Outcome:
         word = self._word(plan)
         model = str(self._model(plan))
         is_judged = word in ("pushed", "rejected")

@@ -87,6 +87,21 @@ def test_ledger_url_from_the_environment_stays_out_of_the_config(monkeypatch: py
     config = load_config(FLIGHTS, ("ledger=env:LEDGER_URL",))
     with pytest.raises(ConfigError, match="environment variable 'LEDGER_URL'"):
         _ = config.ledger_url
-    monkeypatch.setenv("LEDGER_URL", "postgresql://me:secret@db/perennial")
-    assert config.ledger_url == "postgresql://me:secret@db/perennial"
-    assert "secret" not in config.model_dump_json()
+    monkeypatch.setenv("LEDGER_URL", "postgresql://me:hunter2@db/perennial")
+    assert config.ledger_url == "postgresql://me:hunter2@db/perennial"
+    assert "hunter2" not in config.model_dump_json()
+
+
+def test_metadata_url_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch):
+    config = load_config(FLIGHTS, ("metadata=env:METADATA_URL", "root=/r"))
+    with pytest.raises(ConfigError, match=r"URL of ML Metadata is missing.*'METADATA_URL'"):
+        _ = config.metadata_url
+    monkeypatch.setenv("METADATA_URL", "mysql://me:hunter2@db/metadata")
+    assert config.metadata_url == "mysql://me:hunter2@db/metadata"
+    assert load_config(FLIGHTS, ("root=/r",)).metadata_url == "sqlite:////r/metadata.sqlite"
+
+
+@pytest.mark.parametrize("override", ["kubeflow={token: abc}", "kubeflow={secrets: {1A: {secret: s, key: k}}}"])
+def test_kubeflow_options_hold_references_to_secrets_only(override):
+    with pytest.raises(ConfigError, match=r"Use env:NAME|expected names of environment variables"):
+        load_config(FLIGHTS, (override,))
