@@ -68,11 +68,11 @@ def ask(path: Path) -> None:
     from lineage.store import opened_store
 
     imported = _clocks()
-    with opened_store(path) as store:
+    with opened_store(f"sqlite:///{path}") as store:
         graph = load_models(store, evaluated=[NUM_RUNS])
     model = model_lineage(graph, find_model(graph, NUM_RUNS))
     answered = _clocks()
-    with opened_store(path) as store:
+    with opened_store(f"sqlite:///{path}") as store:
         span = span_lineage(load_models(store, evaluated=()), 1)
     moments = {"import": (started, imported), "model": (imported, answered), "span": (answered, _clocks())}
     answer = {

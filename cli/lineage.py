@@ -57,7 +57,7 @@ def model(version: str, config_path: Path, overrides: tuple[str, ...], as_json: 
 
     config = load_config(config_path, overrides)
     number = _version_of(config, version)
-    with opened_store(config.metadata_path) as store:
+    with opened_store(config.metadata_url) as store:
         graph = load_models(store, evaluated=[number])
     answer = model_lineage(graph, find_model(graph, number))
     if as_json:
@@ -83,7 +83,7 @@ def span(span: int, config_path: Path, overrides: tuple[str, ...], as_json: bool
     from pipeline.config import load_config
 
     config = load_config(config_path, overrides)
-    with opened_store(config.metadata_path) as store:
+    with opened_store(config.metadata_url) as store:
         answer = span_lineage(load_models(store, evaluated=()), span)
     if as_json:
         click.echo(json.dumps(answer.model_dump(mode="json"), indent=1))

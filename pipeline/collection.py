@@ -13,7 +13,7 @@ from core.errors import LedgerError, UnavailableError
 from core.files import TEMPORARY_PREFIX, abandoned_temporaries, path_inside
 from ledger.ledger import Ledger
 from lineage.garbage import RunContents, mark_deleted, present_artifacts, run_contents
-from lineage.store import opened_store
+from lineage.store import opened_store, store_exists
 from pipeline.config import Config
 from pipeline.registry import serve_champion
 from pipeline.retention import History, Kept, retain
@@ -68,8 +68,8 @@ def find_garbage(config: Config, ledger: Ledger) -> Garbage:
     history = _read_history(config, ledger)
     kept = retain(history, config)
     types, contents = dict[str, str](), RunContents(uris=frozenset(), execution_ids=frozenset())
-    if config.metadata_path.exists():
-        with opened_store(config.metadata_path) as store:
+    if store_exists(config.metadata_url):
+        with opened_store(config.metadata_url) as store:
             types, contents = present_artifacts(store), run_contents(store, kept.run_ids)
     kept = kept.model_copy(update={"uris": kept.uris | contents.uris})
     doomed = [
@@ -100,7 +100,7 @@ def remove_garbage(config: Config, ledger: Ledger, garbage: Garbage) -> None:
     serve_champion(config, ledger)
     ledger.mark_removed(garbage.versions)
     if garbage.uris:
-        with opened_store(config.metadata_path, writable=True) as store:
+        with opened_store(config.metadata_url, writable=True) as store:
             mark_deleted(store, garbage.uris)
     for entry in garbage.doomed:
         if entry.version is not None:

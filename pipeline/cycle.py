@@ -18,7 +18,7 @@ from core.digests import digest_of_file, digest_of_json
 from core.errors import DataError, StoppedError
 from ledger.ledger import Ledger
 from lineage.garbage import end_executions
-from lineage.store import opened_store
+from lineage.store import opened_store, store_exists
 from pipeline.config import Config, RunnerName
 from pipeline.decision import Decision, Push, read_decision, write_decision
 from pipeline.plan import RunPlan
@@ -97,8 +97,8 @@ class TfxDag:
 
     def give_up(self, run_id: str) -> None:
         """Mark in ML Metadata as failed what is still running there, if the run ever got so far."""
-        if self._config.metadata_path.exists():
-            with opened_store(self._config.metadata_path, writable=True) as store:
+        if store_exists(self._config.metadata_url):
+            with opened_store(self._config.metadata_url, writable=True) as store:
                 end_executions(store, run_id)
 
 

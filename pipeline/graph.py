@@ -9,7 +9,6 @@ from tfx.components import Evaluator, ExampleValidator, StatisticsGen
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.experimental.conditionals.conditional import Cond
-from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import transform_pb2
 from tfx.types.channel import BaseChannel
@@ -23,6 +22,7 @@ from components.pusher import Pusher
 from components.replay_gen import ReplayGen
 from components.trainer import Trainer
 from components.transform import Transform
+from lineage.store import connection_config
 from pipeline.config import Config
 from pipeline.evaluation import evaluation_config
 from pipeline.plan import RunPlan
@@ -65,11 +65,13 @@ def build_pipeline(config: Config, plan: RunPlan, *, code_digest: str) -> Pipeli
         plan: What to read.
         code_digest: Digest of our sources, recorded on the model.
     """
-    return build_graph(config, shape_of(config, plan), plan_values(config, plan, code_digest))
+    graph = build_graph(config, shape_of(config, plan), plan_values(config, plan, code_digest))
+    graph.metadata_connection_config = connection_config(config.metadata_url)
+    return graph
 
 
 def build_graph(config: Config, shape: GraphShape, values: Mapping[str, Any]) -> Pipeline:
-    """Return the DAG of a shape.
+    """Return the DAG of a shape, which says nothing of ML Metadata: a package's tasks record themselves.
 
     Args:
         config: The pipeline's config.
@@ -82,7 +84,6 @@ def build_graph(config: Config, shape: GraphShape, values: Mapping[str, Any]) ->
         pipeline_name=config.name,
         pipeline_root=str(config.artifacts_path),
         components=components,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(config.metadata_path)),
         enable_cache=False,
         beam_pipeline_args=BEAM_ARGS,
     )

@@ -68,7 +68,7 @@ def read_outcome(
         trained: Where the run only judged a candidate again, the decision on the run that trained it.
         locate: Gives the folder that an artifact's uri stands for.
     """
-    with opened_store(config.metadata_path) as store:
+    with opened_store(config.metadata_url) as store:
         nodes = node_runs(store, plan.run_id)
         if trained is not None:
             # What it learned from, and how, was done by the other run; the verdict and the seconds are this one's.

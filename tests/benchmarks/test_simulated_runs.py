@@ -26,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulatedRuns, Path]
 
 @pytest.fixture(scope="module")
 def graph(runs: tuple[SimulatedRuns, Path]) -> ModelGraph:
-    with opened_store(runs[1]) as store:
+    with opened_store(f"sqlite:///{runs[1]}") as store:
         return load_models(store)
 
 
@@ -50,7 +50,7 @@ def test_the_first_span_reaches_every_model(graph: ModelGraph) -> None:
 
 def test_a_run_has_the_nodes_of_the_dag(runs: tuple[SimulatedRuns, Path]) -> None:
     simulated, path = runs
-    with opened_store(path) as store:
+    with opened_store(f"sqlite:///{path}") as store:
         nodes = node_runs(store, simulated.run_id(NUM_RUNS))
     assert {"ExampleGen", "DriftGate", "Prequential", "ReplayGen", "Trainer", "Gate", "Pusher"} <= nodes.keys()
     assert {node.state for node in nodes.values()} == {"COMPLETE", "CACHED"}

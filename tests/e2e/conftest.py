@@ -135,7 +135,7 @@ class Cycles:
 
     def champion_lineage(self) -> ModelLineage:
         """Return what ML Metadata says made the champion."""
-        with opened_store(self.pipeline.config.metadata_path) as store:
+        with opened_store(self.pipeline.config.metadata_url) as store:
             graph = load_models(store)
         return model_lineage(graph, find_model(graph, self.decisions[-1].push.version))
 

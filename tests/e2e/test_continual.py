@@ -58,7 +58,7 @@ def test_probe_chose_and_said_why(decision):
 
 
 def test_terms_and_replay_are_in_lineage(pipeline, decision):
-    with opened_store(pipeline.config.metadata_path) as store:
+    with opened_store(pipeline.config.metadata_url) as store:
         graph = load_models(store)
     models = [node for node in graph.models.values() if node.artifact.text("run_id") == decision.run_id]
     lineage = model_lineage(graph, models[0])
@@ -86,7 +86,7 @@ def test_shadow_model_is_a_run_of_its_own_at_the_same_gate(pipeline, warm):
     assert pipeline.state(3) == warm.outcome
     serving = (shadow.push or warm.push or warm.plan.champion).version
     assert pipeline.ledger.champion().version == serving
-    with opened_store(pipeline.config.metadata_path) as store:
+    with opened_store(pipeline.config.metadata_url) as store:
         graph = load_models(store)
     assert model_lineage(graph, find_model(graph, serving)).evaluation.blessed
 
@@ -95,7 +95,7 @@ def test_terms_held_the_warm_model_and_frozen_rows_stayed(pipeline, warm):
     assert warm.training["initialisation"] == "warm"
     assert warm.training["regularisation"] == {"l2_sp": 0.01, "ewc": 1.0, "distillation": 0.1}
     assert warm.training["num_replay_examples"] > 0
-    with opened_store(pipeline.config.metadata_path) as store:
+    with opened_store(pipeline.config.metadata_url) as store:
         graph = load_models(store)
     (model,) = (node for node in graph.models.values() if node.artifact.text("run_id") == warm.run_id)
     assert model_lineage(graph, model).regularisation == warm.training["regularisation"]

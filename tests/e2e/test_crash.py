@@ -66,7 +66,7 @@ def test_model_of_killed_workers_is_that_of_an_undisturbed_cycle(killed, cycles)
         for config, served in ((pipeline.config, facts.champion), (twin.config, version))
     )
     assert np.abs(ours - theirs).max() <= MAX_PREDICTION_DIFFERENCE
-    with opened_store(twin.config.metadata_path) as store:
+    with opened_store(twin.config.metadata_url) as store:
         graph = load_models(store)
     lineage = model_lineage(graph, find_model(graph, version)).model_dump(mode="json", by_alias=True)
     assert same_lineage(facts, replace(facts, lineage=lineage)) == []

@@ -33,8 +33,12 @@ class PipelineHistory:
         config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
         self.store = MetadataStore(config)
 
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
     def graph(self) -> ModelGraph:
-        with opened_store(self.path) as store:
+        with opened_store(self.url) as store:
             return load_models(store)
 
     def artifact(

@@ -29,13 +29,13 @@ def history(make_history: Callable[[], Any], make_ref: Callable[..., SpanRef]) -
 
 
 def test_marked_artifacts_are_no_longer_present_and_keep_their_properties(history: Any) -> None:
-    with opened_store(history.path) as store:
+    with opened_store(history.url) as store:
         before = present_artifacts(store)
     assert before[history.cold.uri] == "Model"
-    with opened_store(history.path, writable=True) as store:
+    with opened_store(history.url, writable=True) as store:
         mark_deleted(store, frozenset({history.cold.uri}))
         mark_deleted(store, frozenset({history.cold.uri}))
-    with opened_store(history.path) as store:
+    with opened_store(history.url) as store:
         assert set(before) - set(present_artifacts(store)) == {history.cold.uri}
         graph = load_models(store)
     answer = model_lineage(graph, find_model(graph, 1))
@@ -47,7 +47,7 @@ def test_marked_artifacts_are_no_longer_present_and_keep_their_properties(histor
 def test_more_artifacts_than_fit_one_write_are_all_marked(history: Any) -> None:
     many = [history.artifact("Examples") for _ in range(1100)]
     history.run("ExampleGen", {}, {"examples": many})
-    with opened_store(history.path, writable=True) as store:
+    with opened_store(history.url, writable=True) as store:
         mark_deleted(store, frozenset(artifact.uri for artifact in many))
         assert not set(present_artifacts(store)) & {artifact.uri for artifact in many}
 
@@ -56,7 +56,7 @@ def test_a_run_is_made_of_what_its_executions_read_and_wrote(history: Any) -> No
     made = history.artifact("ModelRun")
     history.run("Trainer", {"base_model": [history.warm]}, {"model_run": [made]}, run_id="run-a")
     history.run("Trainer", {}, {"model_run": [history.artifact("ModelRun")]}, run_id="run-b")
-    with opened_store(history.path) as store:
+    with opened_store(history.url) as store:
         contents = run_contents(store, ["run-a", "never-started"])
         (execution,) = [e for e in store.get_executions() if e.id in contents.execution_ids]
         assert store.get_events_by_execution_ids([execution.id])[0].artifact_id == history.warm.id
@@ -64,12 +64,15 @@ def test_a_run_is_made_of_what_its_executions_read_and_wrote(history: Any) -> No
 
 
 def test_a_store_that_was_opened_for_reading_is_not_written(history: Any) -> None:
-    with pytest.raises(LineageError, match="does not answer"), opened_store(history.path) as store:
+    with pytest.raises(LineageError, match="does not answer"), opened_store(history.url) as store:
         mark_deleted(store, frozenset({history.cold.uri}))
 
 
 def test_there_must_be_a_store_to_write(tmp_path: Path) -> None:
-    with pytest.raises(LineageError, match="no ML Metadata store"), opened_store(tmp_path / "no", writable=True):
+    with (
+        pytest.raises(LineageError, match="no ML Metadata store"),
+        opened_store(f"sqlite:///{tmp_path}/no", writable=True),
+    ):
         pass
 
 
@@ -81,9 +84,9 @@ def test_what_a_dead_worker_left_running_ends_as_failed_in_its_run_alone(history
         ("other", "Trainer", states.RUNNING),
     ):
         history.run(node, {}, {}, state=state, run_id=run_id)
-    with opened_store(history.path, writable=True) as store:
+    with opened_store(history.url, writable=True) as store:
         assert [end_executions(store, run_id) for run_id in ("dead", "dead", "unknown")] == [1, 0, 0]
-    with opened_store(history.path) as store:
+    with opened_store(history.url) as store:
         runs = {run_id: node_runs(store, run_id) for run_id in ("dead", "other")}
     found = {run_id: {node: run.state for node, run in nodes.items()} for run_id, nodes in runs.items()}
     assert found == {"dead": {"ExampleGen": "COMPLETE", "Trainer": "FAILED"}, "other": {"Trainer": "RUNNING"}}

@@ -100,7 +100,7 @@ def test_a_span_names_its_models(root: Path) -> None:
 
 
 def test_what_was_removed_still_answers_and_says_so(root: Path) -> None:
-    with opened_store(root / "metadata.sqlite", writable=True) as store:
+    with opened_store(f"sqlite:///{root}/metadata.sqlite", writable=True) as store:
         mark_deleted(store, frozenset({json.loads(invoke(root, "model", "1", "--json"))["uri"]}))
     cold, champion = invoke(root, "model", "1"), invoke(root, "model", "champion")
     assert cold.splitlines()[0].rstrip().endswith("(files removed)")

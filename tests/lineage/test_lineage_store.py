@@ -16,7 +16,7 @@ from lineage.store import opened_store
 
 def test_a_missing_store_is_reported_and_not_made(tmp_path: Path) -> None:
     missing = r"There is no ML Metadata store at '.*/none'.*Run the pipeline first"
-    with pytest.raises(LineageError, match=missing), opened_store(tmp_path / "none"):
+    with pytest.raises(LineageError, match=missing), opened_store(f"sqlite:///{tmp_path}/none"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -24,7 +24,10 @@ def test_a_missing_store_is_reported_and_not_made(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "metadata.sqlite"
     file.write_text("no database " * 100)
-    with pytest.raises(LineageError, match="does not answer as an ML Metadata store"), opened_store(file):
+    with (
+        pytest.raises(LineageError, match="does not answer as an ML Metadata store"),
+        opened_store(f"sqlite:///{file}"),
+    ):
         pass
     assert file.read_text() == "no database " * 100
 
@@ -35,14 +38,17 @@ def test_another_database_is_reported_and_left_alone(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE spans (span INTEGER)")
     connection.close()
     before = file.read_bytes()
-    with pytest.raises(LineageError, match="does not answer as an ML Metadata store"), opened_store(file):
+    with (
+        pytest.raises(LineageError, match="does not answer as an ML Metadata store"),
+        opened_store(f"sqlite:///{file}"),
+    ):
         pass
     assert file.read_bytes() == before
 
 
 def test_a_store_that_stops_answering_is_reported(make_history: Callable[[], Any]) -> None:
-    path = make_history().path
-    with pytest.raises(LineageError, match=r"does not answer .*: disk I/O error") as caught, opened_store(path):
+    url = make_history().url
+    with pytest.raises(LineageError, match=r"does not answer .*: disk I/O error") as caught, opened_store(url):
         raise errors.InternalError("disk I/O error")
     assert isinstance(caught.value.__cause__, errors.StatusError)
 

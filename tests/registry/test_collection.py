@@ -61,7 +61,7 @@ def test_what_no_model_and_no_plan_needs_goes(line: Any) -> None:
 
 def test_what_ml_metadata_calls_present_is_there_and_the_rest_is_not(line: Any) -> None:
     collect(line)
-    with opened_store(line.config.metadata_path) as store:
+    with opened_store(line.config.metadata_url) as store:
         present = present_artifacts(store)
         everything = store.get_artifacts()
     assert all(Path(artifact.uri).exists() == (artifact.uri in present) for artifact in everything)
@@ -200,7 +200,7 @@ def test_a_kill_leaves_no_ghost_and_the_next_collection_finishes(
         except _Kill:
             present = {model.version for model in line.ledger.models() if model.removed_at is None}
             assert all(Path(line.ledger.model(version).model_uri).exists() for version in present)
-            with opened_store(line.config.metadata_path) as store:
+            with opened_store(line.config.metadata_url) as store:
                 assert all(Path(uri).exists() for uri in present_artifacts(store))
     collect(line)
     assert line.folders() == KEPT

@@ -81,7 +81,7 @@ def read_facts(config_file: Path) -> Facts:
             "champion": champion.version if champion else None,
             "lease": ledger.lease(),
         }
-    with opened_store(config.metadata_path) as store:
+    with opened_store(config.metadata_url) as store:
         executions = tuple(_executions(store))
         lineage = _lineage(store, champion.version) if champion else None
     visible = visible_versions(config.serving_path)
