@@ -4,10 +4,11 @@ import gc
 import os
 import random
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 
 def pytest_configure() -> None:
@@ -15,13 +16,32 @@ def pytest_configure() -> None:
     os.environ.pop("COLUMNS", None)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keep tests that share a fixture of many seconds in one process, with the longest groups first.
+
+    Not by pytest-xdist's own marks: they group nothing with pytest 9.2 (pytest-dev/pytest-xdist#1386).
+    """
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
+class Groups(LoadScopeScheduling):
+    """Groups of tests, each for one process: a package's, and of the e2e tests a file's or those of the same cycles."""
+
+    # Files of tests/e2e that make pipelines of their own; all others look at the three cycles of its conftest.
+    WITHOUT_CYCLES = ("test_continual.py", "test_own_data.py")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePath(nodeid.split("::", 1)[0])
+        if file.parent.name == "e2e" and file.name in self.WITHOUT_CYCLES:
+            return str(file)
+        return str(file.parent)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a fixture of many seconds in one process: a package's, and those of the e2e cycles."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder != "e2e" else item.path.stem
-        shares_cycles = "cycles" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("cycles" if shares_cycles else group))
+    """Begin with the cycles, which take minutes each: what comes last should be short, or one process waits for it."""
+    items.sort(key=lambda item: item.path.parent.name != "e2e")
 
 
 def pytest_collection_finish() -> None:
