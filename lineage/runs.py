@@ -8,6 +8,9 @@ from schemas.base import Record
 
 PIPELINE_RUN_CONTEXT = "pipeline_run"
 NODE_CONTEXT = "node"
+# Custom properties of a failed execution: the class of `core.errors` that its node raised, and its text.
+ERROR_CLASS = "error_class"
+ERROR_TEXT = "error_text"
 
 
 class OutputArtifact(Record):
@@ -30,6 +33,18 @@ class NodeRun(Record):
     state: str
     seconds: float
     outputs: dict[str, OutputArtifact]
+
+
+class NodeFailure(Record):
+    """What a node recorded of its own failure.
+
+    Attributes:
+        error_class: Name of a class of `core.errors`.
+    """
+
+    node_id: str
+    error_class: str
+    text: str
 
 
 def node_runs(store: Any, run_id: str) -> dict[str, NodeRun]:
@@ -63,6 +78,29 @@ def node_runs(store: Any, run_id: str) -> dict[str, NodeRun]:
             outputs=outputs[execution.id],
         )
     return runs
+
+
+def node_failures(store: Any, run_id: str) -> dict[str, NodeFailure]:
+    """Return what the nodes of a run whose last attempt failed recorded of it; empty where nothing was recorded.
+
+    Args:
+        store: An open `ml_metadata` store.
+        run_id: Name of the pipeline run.
+    """
+    context = store.get_context_by_type_and_name(PIPELINE_RUN_CONTEXT, run_id)
+    executions = [] if context is None else store.get_executions_by_context(context.id)
+    newest = {}
+    for execution in sorted(executions, key=lambda execution: (_is_complete(execution), execution.id)):
+        newest[_node_id(store, execution.id)] = execution
+    return {
+        node_id: NodeFailure(
+            node_id=node_id,
+            error_class=execution.custom_properties[ERROR_CLASS].string_value,
+            text=execution.custom_properties[ERROR_TEXT].string_value,
+        )
+        for node_id, execution in newest.items()
+        if ERROR_CLASS in execution.custom_properties and not _is_complete(execution)
+    }
 
 
 def _is_complete(execution: Any) -> bool:

@@ -56,6 +56,9 @@ class Cluster(Protocol):
     def submit(self, package: "Package", *, run_name: str, parameters: Mapping[str, str | int]) -> str:
         """Start the run of that name, or find it where it was started before; return the cluster's id of it."""
 
+    def find(self, run_name: str) -> str | None:
+        """Return the cluster's id of the run of that name, or None where none was started."""
+
     def run(self, run_id: str) -> ClusterRun:
         """Return a run as it stands."""
 
