@@ -7,7 +7,7 @@ PACKAGES := $(wildcard core schemas ingest transform trainer ledger lineage moni
 # Where this is set Python compiles nothing, and TFX takes three times as long to import.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e golden lint type format bench continual drill test-current locks clean
+.PHONY: help setup run test e2e golden lint type format bench continual drill test-current image-check locks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ drill: setup ## Kill real runs at every node, fill the disk, jump the clock; the
 
 test-current: ## Run the unit tests and one end-to-end test on the current stack, in a Debian 13 root
 	@tools/test_current.sh
+
+image-check: setup ## Carry out deploy/Dockerfile in a Debian 13 root, and run in it what an image must run
+	@tools/image_check.sh
 
 locks: setup ## Resolve requirements/*.lock again (LOCKS=--upgrade for the newest versions)
 	@.venv/bin/python -m tools.locks $(LOCKS)
