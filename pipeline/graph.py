@@ -105,7 +105,7 @@ class _Graph:
         self._label = config.label.model_dump_json()
         self._importers = _importers(shape, values)
         self._span = self._example_gen("span", "ExampleGen")
-        self._schema = ImportSchemaGen(schema_file=str(Path(config.schema_file).absolute()))
+        self._schema = ImportSchemaGen(schema_file=config.schema_file)
 
     def cycle(self) -> list[Any]:
         """Return the nodes of a cycle that reads a span and, unless it only scores, trains on it."""
