@@ -2,7 +2,13 @@
 
 import click
 
+from cli.kubeflow_compile import compile_packages
+
 
 @click.group(short_help="Compile for Kubeflow Pipelines, run there, follow, schedule.")
 def kubeflow() -> None:
     """Compile the pipeline for Kubeflow Pipelines, run it there or as it would run there, follow and schedule it."""
+
+
+for command in (compile_packages,):
+    kubeflow.add_command(command)

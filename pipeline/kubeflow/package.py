@@ -37,7 +37,6 @@ _RECORDED = (
     ("DriftGate", "verdict"),
     ("Prequential", "score"),
     ("Trainer", "model"),
-    ("candidate-importer", "result"),
     ("Gate", "report"),
 )
 
@@ -50,12 +49,14 @@ class Package(Record):
         shape: Name of the shape, or `controller`.
         text: YAML in two documents: KFP's pipeline spec, and its kubernetes platform spec.
         digest: SHA-256 of the text.
+        parameters: Names of the values that a run must give.
     """
 
     name: str
     shape: str
     text: str
     digest: str
+    parameters: tuple[str, ...] = ()
 
     @property
     def version_name(self) -> str:
@@ -93,7 +94,7 @@ def compile_controller_package(config: Config) -> Package:
     check_nodes(config.kubeflow)
     config = controller_config(config)
     draft = _Draft(config, {"pipelineInfo": {"name": config.name}, "schemaVersion": SCHEMA_VERSION})
-    draft.add(CONTROLLER, module="pipeline.kubeflow.controller", arguments=("--config", config.model_dump_json()))
+    draft.add(CONTROLLER, module="cli.kubeflow_controller", arguments=("--config", config.model_dump_json()))
     return draft.package(CONTROLLER)
 
 
@@ -169,8 +170,14 @@ class _Draft:
     def package(self, shape: str) -> Package:
         """Return the package; with the same content it has the same bytes."""
         documents = [self._spec, platform_spec(self._config.kubeflow, self._labels)]
-        text = yaml.safe_dump_all(documents, allow_unicode=True, width=120)
-        return Package(name=self._config.name, shape=shape, text=text, digest=digest_of_bytes(text.encode()))
+        text = yaml.dump_all(documents, Dumper=_Dumper, allow_unicode=True, width=120)
+        return Package(
+            name=self._config.name,
+            shape=shape,
+            text=text,
+            digest=digest_of_bytes(text.encode()),
+            parameters=tuple(sorted(_parameters(self._root, "inputDefinitions"))),
+        )
 
     def _add_recorder(
         self, node_id: str, inputs: dict[str, tuple[str, str]], *, after: list[str], condition: str | None
@@ -200,6 +207,17 @@ class _Draft:
         _parameters(self._root, "inputDefinitions")[_RUN_ID] = dict(definition)
         _parameters(self._components[node_id], "inputDefinitions")[_RUN_ID] = definition
         _parameters(self.tasks[node_id], "inputs")[_RUN_ID] = value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what has several lines as several lines, for those who review a package."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def _parameters(holder: dict[str, Any], section: str) -> dict[str, Any]:
