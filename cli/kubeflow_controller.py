@@ -1,4 +1,4 @@
-"""What a scheduled run does in the cluster: `perennial run --next --runner kubeflow`, with a config that is an argument.
+"""What a scheduled run does in the cluster: `perennial run --next --runner kubeflow`; its config is an argument.
 
 No command of `perennial`: the controller's package names this module, `python -m cli.kubeflow_controller`.
 """
