@@ -1,7 +1,7 @@
 """Runs a plan's DAG on a cluster and follows it there. Recording the run is the business of its own last task."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from core import errors
@@ -21,19 +21,22 @@ from pipeline.config import Config
 from pipeline.cycle import NodeObserver, TfxDag
 from pipeline.decision import Decision
 from pipeline.kubeflow.cluster import OVER, Cluster, ClusterRun, TaskRun
+from pipeline.kubeflow.package import Package, compile_package, config_in_cluster
+from pipeline.kubeflow.platform import RECORD, RECORD_BLOCKED
 from pipeline.plan import RunPlan
 from pipeline.record import Outcome
-from pipeline.shape import plan_values, shape_of
+from pipeline.shape import GraphShape, plan_values, shape_of
 
-# What the tasks are named that record the run; they are no nodes of the DAG.
-RECORD_PREFIX = "record"
+Compiler = Callable[[Config, GraphShape], Package]
+# What is checked before there is a node to name.
+_SUBMISSION = "submission"
 
 
 class KubeflowDag:
     """The TFX DAG of `pipeline.graph`, compiled for Kubeflow Pipelines and run by a cluster.
 
-    A run belongs to the cluster from its submission on: a worker that stops leaves it alone, and the next one finds it by
-    its name and follows it to its end.
+    A run belongs to the cluster from its submission on: a worker that stops leaves it alone, and the next one finds it
+    by its name and follows it to its end.
 
     Attributes:
         runner: `kubeflow` or `kubeflow-local`, as the config says.
@@ -42,15 +45,19 @@ class KubeflowDag:
         config: The pipeline's config.
         cluster: What runs packages.
         clock: Where the time comes from.
+        compiled: Compiles the DAG of a shape. A test may have something quicker than TFX.
     """
 
-    def __init__(self, config: Config, cluster: Cluster, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: Config, cluster: Cluster, clock: Clock | None = None, *, compiled: Compiler = compile_package
+    ) -> None:
         self.runner = config.runner
         self._tfx = TfxDag(config, config.runner)
         self.code_digest = self._tfx.code_digest
         self._config = config
         self._cluster = cluster
         self._clock = clock or SystemClock()
+        self._compiled = compiled
 
     def run(self, plan: RunPlan, observer: NodeObserver) -> None:
         """Start the plan's run in the cluster, or find it there, and follow it until it is over.
@@ -59,7 +66,7 @@ class KubeflowDag:
             PipelineError: of the class that a task recorded, or NodeError; node and span are named in its text.
             UnavailableError: the cluster cannot be asked; whatever it runs goes on.
         """
-        observer.check("submission")
+        observer.check(_SUBMISSION)
         run_id = self._submit(plan)
         run = self._look(run_id)
         progress = _Progress(observer)
@@ -78,9 +85,9 @@ class KubeflowDag:
             LedgerError: always.
         """
         raise LedgerError(
-            f"Run {plan.run_id} succeeded in the cluster, but this ledger has no decision on it. Expected its last task "
-            "to write one here. Let the pods and this command use the same ledger (`ledger`, and `kubeflow.secrets` for "
-            "its URL), delete the run in Kubeflow Pipelines, and run the span again."
+            f"Run {plan.run_id} succeeded in the cluster, but this ledger has no decision on it. Expected its last "
+            "task to write one here. Let the pods and this command use the same ledger (`ledger`, and "
+            "`kubeflow.secrets` for its URL), delete the run in Kubeflow Pipelines, and run the span again."
         )
 
     def give_up(self, run_id: str) -> None:
@@ -90,11 +97,8 @@ class KubeflowDag:
         self._tfx.give_up(run_id)
 
     def _submit(self, plan: RunPlan) -> str:
-        # TFX takes seconds to import, and a plan may have said that there is nothing to do.
-        from pipeline.kubeflow.package import compile_package, config_in_cluster
-
         config = config_in_cluster(self._config)
-        package = compile_package(config, shape_of(config, plan))
+        package = self._compiled(config, shape_of(config, plan))
         values = plan_values(config, plan, self.code_digest)
         with _left_open():
             return self._cluster.submit(package, run_name=plan.run_id, parameters=values)
@@ -142,9 +146,9 @@ class KubeflowDag:
 
     def _recorded(self, run_id: str) -> dict[str, NodeFailure]:
         try:
-            with opened_store(self._config.metadata_path) as store:
+            with opened_store(self._config.metadata_url) as store:
                 return node_failures(store, run_id)
-        except LineageError:
+        except (ConfigError, LineageError):
             # The cluster's own words must do.
             return {}
 
@@ -156,7 +160,7 @@ class _Progress:
         self._observer = observer
         self._started: set[str] = set()
         self._finished: set[str] = set()
-        self._node_id = "submission"
+        self._node_id = _SUBMISSION
 
     def leave_out(self, run: ClusterRun) -> None:
         """Never tell of the nodes that have finished by now."""
@@ -204,7 +208,7 @@ def _left_open() -> Iterator[None]:
 
 
 def _records(task: TaskRun) -> bool:
-    return task.node_id.startswith(RECORD_PREFIX)
+    return task.node_id in (RECORD, RECORD_BLOCKED)
 
 
 def _first_recorded(failed: list[TaskRun], recorded: dict[str, NodeFailure]) -> NodeFailure | None:
@@ -214,7 +218,7 @@ def _first_recorded(failed: list[TaskRun], recorded: dict[str, NodeFailure]) -> 
 
 def _raised_again(failure: NodeFailure, span: int) -> PipelineError:
     known = getattr(errors, failure.error_class, None)
-    is_ours = isinstance(known, type) and issubclass(known, PipelineError)
-    text = failure.text if is_ours else f"{failure.error_class}: {failure.text}"
-    named = text if text.startswith("Node ") else f"Node {failure.node_id!r} failed on span {span}. {text}"
-    return known(named) if isinstance(known, type) and issubclass(known, PipelineError) else NodeError(named)
+    where = f"Node {failure.node_id!r} failed on span {span}."
+    if isinstance(known, type) and issubclass(known, PipelineError):
+        return known(f"{where} {failure.text}")
+    return NodeError(f"{where} {failure.error_class}: {failure.text}")
