@@ -10,27 +10,29 @@ from pipeline.kubeflow.options import FROM_ENVIRONMENT, VolumeOptions
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _SQLITE = "sqlite:///"
+# Kubernetes allows 63 characters in a label, and a run's workflow is named after the pipeline, with six more.
+_MAX_NAME_LENGTH = 57
 
 
 def config_in_cluster(config: Config) -> Config:
     """Return the config with the places that a pod sees.
 
-    With a volume, all that the pipeline makes lies on it, and a relative `schema_file` is found from the image's
-    working directory. Without one, pods see this machine's paths, as `perennial kubeflow run-local` does; those are
-    made absolute. Applied twice it changes nothing more.
+    With a volume, all that the pipeline makes lies on it. Without one, tasks see this machine's paths, as `perennial
+    kubeflow run-local` does. A relative `schema_file` stays: it is found from the working directory, which is the
+    image's in a pod. What shapes a model stays too, and so does the config's digest; applied twice, nothing more
+    changes.
 
     Raises:
         ConfigError: a path cannot exist in a pod, or a variable that the config refers to does not reach it.
     """
-    _check_references(config)
+    _check_name(config.name)
+    _check_reference(config, "ledger", config.ledger)
+    _check_reference(config, "metadata", config.metadata)
     _check_environment(config)
     volume = config.kubeflow.volume
     if volume is None:
         serving_folder = config.serving_folder and str(Path(config.serving_folder).absolute())
-        schema_file = str(Path(config.schema_file).absolute())
-        return config.model_copy(
-            update={"root": str(config.root_path), "serving_folder": serving_folder, "schema_file": schema_file}
-        )
+        return config.model_copy(update={"root": str(config.root_path), "serving_folder": serving_folder})
     _check_paths(config, volume)
     return config.model_copy(update={"root": str(PurePosixPath(volume.mount) / config.name)})
 
@@ -49,9 +51,12 @@ def controller_config(config: Config) -> Config:
     return config_in_cluster(config.model_copy(update={"kubeflow": options, "runner": "kubeflow"}))
 
 
-def _check_references(config: Config) -> None:
-    _check_reference(config, "ledger", config.ledger)
-    _check_reference(config, "metadata", config.metadata)
+def _check_name(name: str) -> None:
+    if len(name) > _MAX_NAME_LENGTH or name.endswith("-"):
+        raise ConfigError(
+            f"Kubernetes would refuse what is named after this pipeline. Expected at most {_MAX_NAME_LENGTH} "
+            f"characters, the last no '-'; received name={name!r} of {len(name)}. Rename the pipeline."
+        )
 
 
 def _check_reference(config: Config, key: str, value: str) -> None:

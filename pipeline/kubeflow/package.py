@@ -30,6 +30,8 @@ SCHEMA_VERSION = "2.1.0"
 _PYTHON_MODULE = ("python", "-m")
 _RUN_ID = "run_id"
 _RUN_ID_PLACEHOLDER = "{{$.inputs.parameters['run_id']}}"
+# Environment variable that tells the two recorders apart.
+TASK_VARIABLE = "PERENNIAL_TASK"
 # KFP replaces it by the whole ExecutorInput, as JSON.
 _EXECUTOR_INPUT = "{{$}}"
 # Artifacts that `pipeline.record` opens, by node and output; those of nodes that a package lacks do not apply.
@@ -94,7 +96,7 @@ def compile_controller_package(config: Config) -> Package:
     check_nodes(config.kubeflow)
     config = controller_config(config)
     draft = _Draft(config, {"pipelineInfo": {"name": config.name}, "schemaVersion": SCHEMA_VERSION})
-    draft.add(CONTROLLER, module="cli.kubeflow_controller", arguments=("--config", config.model_dump_json()))
+    draft.add(CONTROLLER, module="cli.kubeflow_controller", arguments=("--config", _config_argument(config)))
     return draft.package(CONTROLLER)
 
 
@@ -182,9 +184,11 @@ class _Draft:
     def _add_recorder(
         self, node_id: str, inputs: dict[str, tuple[str, str]], *, after: list[str], condition: str | None
     ) -> None:
-        config = self._config.model_dump_json()
+        config = _config_argument(self._config)
         arguments = ("--config", config, "--run-id", _RUN_ID_PLACEHOLDER, "--executor-input", _EXECUTOR_INPUT)
         self.add(node_id, module="pipeline.kubeflow.recorder", arguments=arguments)
+        # KFP takes components of the same container for one, with the inputs of whichever it meets first.
+        self.executor(node_id)["container"].setdefault("env", []).append({"name": TASK_VARIABLE, "value": node_id})
         task, component = self.tasks[node_id], self._components[node_id]
         for key, (producer, output) in inputs.items():
             source = {"producerTask": producer, "outputArtifactKey": output}
@@ -223,6 +227,11 @@ _Dumper.add_representer(str, _represent_text)
 def _parameters(holder: dict[str, Any], section: str) -> dict[str, Any]:
     parameters: dict[str, Any] = holder.setdefault(section, {}).setdefault("parameters", {})
     return parameters
+
+
+def _config_argument(config: Config) -> str:
+    r"""Return the config as JSON without a `$`: KFP fills in `{{$...}}`, and Kubernetes `$(...)` and `$$`."""
+    return config.model_dump_json().replace("$", r"\u0024")
 
 
 def _input_key(node_id: str, output: str) -> str:

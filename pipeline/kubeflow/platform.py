@@ -13,6 +13,8 @@ from pipeline.kubeflow.options import KubeflowOptions, ResourceOptions, Tolerati
 RECORD = "record"
 RECORD_BLOCKED = "record-blocked"
 CONTROLLER = "controller"
+# Argo tries again until then, counted from the first attempt's start with all running time; without it, never.
+_RETRY_SECONDS = 7 * 24 * 3600
 # Every container task that a package of some shape may have; single ones can have resources of their own.
 TASK_IDS = (
     "ExampleGen",
@@ -68,7 +70,8 @@ def task_settings(options: KubeflowOptions) -> dict[str, Any]:
         settings["retryPolicy"] = {
             "maxRetryCount": options.max_retries,
             "backoffDuration": f"{options.retry_backoff_seconds}s",
-            "backoffFactor": 2.0,
+            "backoffFactor": 2,
+            "backoffMaxDuration": f"{_RETRY_SECONDS}s",
         }
     return settings
 
