@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.report import machine, print_json, write_section
-from cli.quiet import quiet_libraries
 from ingest.ingestion import ingest
 from ledger.ledger import Ledger
 from pipeline.config import Config, load_config
@@ -19,6 +18,7 @@ from pipeline.cycle import NodeObserver, TfxDag
 from pipeline.decision import Decision
 from pipeline.leadership import leading
 from pipeline.plan import RunPlan
+from pipeline.quiet import quiet_libraries
 from pipeline.record import Outcome
 from schemas.loader import load_schema
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from benchmarks.report import machine, print_json, write_section
 from benchmarks.vanilla import vanilla_pipeline
-from cli.quiet import quiet_libraries
 from ingest.ingestion import ingest
 from ingest.manifests import read_manifest
 from ledger.ledger import Ledger
 from pipeline.config import load_config
 from pipeline.controller import Controller
 from pipeline.cycle import TfxDag
+from pipeline.quiet import quiet_libraries
 from pipeline.runners import run_pipeline
 from schemas.loader import load_schema
 from schemas.spans import span_folder

@@ -50,8 +50,8 @@ def main() -> None:
 
 def _write_store(path: Path) -> None:
     from benchmarks.simulated_runs import SimulatedRuns, sqlite_store
-    from cli.quiet import quiet_libraries
     from pipeline.config import load_config
+    from pipeline.quiet import quiet_libraries
 
     quiet_libraries()
     overrides = (f"root={path.parent}", "training.replay_ratio=0.5")

@@ -15,11 +15,11 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from benchmarks.report import machine, print_json, write_section
 from benchmarks.servers import NotInstalledError, execute, postgresql, postgresql_url
 from benchmarks.simulated_runs import SimulatedRuns, sqlite_store
-from cli.quiet import quiet_libraries
 from lineage.graph import load_models
 from lineage.queries import find_model, model_lineage
 from lineage.runs import node_runs
 from pipeline.config import load_config
+from pipeline.quiet import quiet_libraries
 
 NUM_RUNS = 1000
 REPORTED = (100, 500, 1000)

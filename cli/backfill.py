@@ -11,9 +11,9 @@ import click
 from cli.console import make_console
 from cli.options import config_options, json_option
 from cli.progress import Progress, stop_on_sigterm
-from cli.quiet import quiet_libraries
 from cli.spans import parse_span_range
 from core.errors import ConfigError
+from pipeline.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

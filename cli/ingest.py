@@ -8,7 +8,7 @@ import click
 
 from cli.console import make_console
 from cli.options import config_options, json_option
-from cli.quiet import quiet_libraries
+from pipeline.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from ingest.report import IngestReport

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import config_options, json_option
-from cli.quiet import quiet_libraries
 from core.errors import ConfigError
+from pipeline.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from pipeline.config import Config

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import config_options
-from cli.quiet import quiet_libraries
 from core.errors import ConfigError
+from pipeline.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,10 +15,10 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import execution_publish_utils, launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 
-from core.errors import LeaseLostError, NodeError, PipelineError, StoppedError, UnavailableError
-from core.transience import why_transient
+from core.errors import LeaseLostError, PipelineError, StoppedError
 from pipeline.config import RunnerName
 from pipeline.cycle import NodeObserver
+from pipeline.failures import failure_of
 
 # Below the folder of a node: what its executors write beside their outputs.
 _SYSTEM_FOLDERS = (".system/executor_execution", ".system/stateful_working_dir")
@@ -65,16 +65,8 @@ class _Failure:
 def _named(failure: _Failure, span: int) -> PipelineError:
     if isinstance(failure.error, LeaseLostError | StoppedError):
         return failure.error
-    where = f"Node {failure.node_id!r} failed on span {span}."
-    passing = why_transient(failure.error)
-    if passing is not None and not getattr(failure.error, "retryable", False):
-        return UnavailableError(
-            f"{where} {passing}. Expected room and reach for what a run writes. Nothing is lost: make room or bring "
-            "it back, and the run goes on at this node."
-        )
-    if isinstance(failure.error, PipelineError):
-        return type(failure.error)(f"{where} {failure.error}")
-    return NodeError(f"{where} {type(failure.error).__name__}: {failure.error}")
+    ours = failure_of(failure.error)
+    return type(ours)(f"Node {failure.node_id!r} failed on span {span}. {ours}")
 
 
 @contextmanager

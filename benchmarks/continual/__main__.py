@@ -56,7 +56,7 @@ def _names(text: str) -> frozenset[str]:
 def _quieten(threads: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # steps are too short for a device to pay
-    from cli.quiet import quiet_libraries
+    from pipeline.quiet import quiet_libraries
 
     quiet_libraries()
     import tensorflow as tf

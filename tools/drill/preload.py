@@ -3,7 +3,7 @@
 Nothing here starts a thread or builds a graph on import: a fork would inherit half of it.
 """
 
-from cli.quiet import quiet_libraries
+from pipeline.quiet import quiet_libraries
 
 # Before TensorFlow is imported, which reads what is set there.
 quiet_libraries()

@@ -1,0 +1,132 @@
+"""The entry point of every container task: runs one node of the DAG and records it.
+
+    python -m pipeline.kubeflow.task --node-id ID --node-type TYPE --pipeline NAME --run-id ID --metadata URL \
+        --executor_class_path CLASS --json_serialized_invocation_args JSON [--json_serialized_inputs_spec_args JSON] \
+        [Beam's options]
+
+TFX's own entry point opens artifacts by their URIs, and records nothing; its flags mean the same here.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from core.errors import ConfigError, PipelineError
+from pipeline.config import url_from_environment
+from pipeline.failures import failure_of
+from pipeline.quiet import quiet_libraries
+
+# The image's name, for messages; who builds or names the image may set it.
+IMAGE_VARIABLE = "PERENNIAL_IMAGE"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the task that the command line describes; a failure prints headline and sentence.
+
+    Returns:
+        The exit code: 0, or that of the failure's class.
+    """
+    options, beam_args = _parser().parse_known_args(arguments)
+    quiet_libraries()
+    _bound_threads()
+    try:
+        _run(options, beam_args)
+    except PipelineError as error:
+        if error.__cause__ is not None:
+            # Nobody can ask a pod that is gone for more.
+            traceback.print_exception(error.__cause__)
+        sys.stderr.write(f"{error.headline}: Node {options.node_id!r} failed. {error}\n")
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.kubeflow.task",
+        description="Run one node of the DAG as KFP's launcher asks, and record it in ML Metadata. What is not named "
+        "here goes to Beam.",
+        allow_abbrev=False,
+    )
+    required = parser.add_argument_group("required")
+    for name, text in {
+        "node-id": "id of the node in the DAG",
+        "node-type": "name of its execution type",
+        "pipeline": "name of the pipeline",
+        "run-id": "name of the run",
+        "metadata": "URL of ML Metadata, or env:NAME of the environment variable that has it",
+        "executor_class_path": "dotted path of the TFX executor",
+        "json_serialized_invocation_args": "KFP's ExecutorInput",
+    }.items():
+        required.add_argument(f"--{name}", required=True, help=text)
+    parser.add_argument("--json_serialized_inputs_spec_args", help="TFX's ComponentInputsSpec")
+    return parser
+
+
+def _run(options: argparse.Namespace, beam_args: list[str]) -> None:
+    url = url_from_environment(options.metadata, "ML Metadata")
+    # TFX takes seconds to import, and --help needs none of it.
+    from dataclasses import replace
+
+    from pipeline.kubeflow.invocation import check_inputs, read_invocation, run_executor, write_answer
+    from pipeline.kubeflow.publication import NodeName, NodePublication
+
+    node = NodeName(
+        pipeline=options.pipeline, run_id=options.run_id, node_id=options.node_id, node_type=options.node_type
+    )
+    publication = NodePublication(url, node)
+    try:
+        asked = read_invocation(options.json_serialized_invocation_args, options.json_serialized_inputs_spec_args)
+        execution_id, inputs = publication.begin(asked.inputs, asked.exec_properties)
+        known = replace(asked, inputs=inputs)
+        check_inputs(inputs)
+        result = run_executor(options.executor_class_path, known, execution_id=execution_id, beam_args=beam_args)
+        write_answer(known, result)
+        publication.complete(known.outputs, result)
+    except Exception as error:
+        failure = _missing_module(error) or failure_of(error)
+        publication.fail(failure)
+        raise failure from (error if failure is not error else error.__cause__)
+
+
+def _missing_module(error: BaseException) -> ConfigError | None:
+    """Return what to do about a module that the image lacks, if that is what happened."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ModuleNotFoundError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    image = os.environ.get(IMAGE_VARIABLE)
+    return ConfigError(
+        f"Module {cause.name!r} is not in {f'image {image!r}' if image else 'the image of this task'}. Expected an "
+        "image that has the modules of your preprocessing_fn, model and components; received "
+        f"PYTHONPATH={os.environ.get('PYTHONPATH', '')!r}. Install the module in the image, and name that image as "
+        "`kubeflow.image` in the config."
+    )
+
+
+def _bound_threads() -> None:
+    """Start as many threads as the container may use processors; TensorFlow would count all of the machine's."""
+    num_cpus = str(max(1, round(_usable_cpus())))
+    for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(variable, num_cpus)
+
+
+def _usable_cpus() -> float:
+    """Return the processors of this container: what it is bound to, and at most its quota.
+
+    Source:
+        https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max: the quota and the period, in microseconds.
+    """
+    bound = float(len(os.sched_getaffinity(0)))
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return bound if quota == "max" else min(bound, int(quota) / int(period))
+    except (OSError, ValueError):
+        return bound
+
+
+if __name__ == "__main__":
+    sys.exit(main())
