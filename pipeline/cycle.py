@@ -145,14 +145,19 @@ class Cycle:
         self.clock = clock or SystemClock()
         self._ledger = ledger
 
-    def run(self, plan: RunPlan, *, is_resumed: bool = False) -> Decision:
+    def run(self, plan: RunPlan, *, is_resumed: bool = False, started_at: datetime | None = None) -> Decision:
         """Run the plan's DAG and record its outcome.
+
+        Args:
+            plan: The plan.
+            is_resumed: Whether an earlier attempt had begun; the decision says so.
+            started_at: When the DAG was started, where that was not here and now.
 
         Raises:
             PipelineError: a node failed; the run stays open.
         """
         begun = self.clock.monotonic()
-        started_at = self.clock.now()
+        started_at = started_at or self.clock.now()
         self.listeners.plan(plan)
         self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
         if self._ledger.run(plan.run_id).outcome is not None:

@@ -22,12 +22,14 @@ from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.orchestration.portable.python_executor_operator import run_with_executor
 from tfx.utils import import_utils
 
-from core.errors import ConfigError, LineageError
+from core.errors import ConfigError
 from pipeline.kubeflow.publication import Channels
-from pipeline.kubeflow.uris import local_path
+from pipeline.kubeflow.uris import check_brought, local_path
 
 # An input of the package's own, for the task's command line; no executor knows it.
 RUN_ID_PARAMETER = "run_id"
+# An output that KFP gives every task and its launcher fills; TFX could not even import its type.
+LOGS_OUTPUT = "executor-logs"
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def read_invocation(executor_input: str, inputs_spec: str | None) -> Invocation:
     """
     message = _parsed(executor_input, pipeline_spec_pb2.ExecutorInput())
     spec = _parsed(inputs_spec, pipeline_spec_pb2.ComponentInputsSpec()) if inputs_spec else None
-    for parameters in (message.inputs.parameter_values, message.inputs.parameters):
-        if RUN_ID_PARAMETER in parameters:
-            del parameters[RUN_ID_PARAMETER]
+    message.inputs.parameter_values.pop(RUN_ID_PARAMETER, None)
+    message.outputs.artifacts.pop(LOGS_OUTPUT, None)
+    _name_types(message.inputs.artifacts, spec)
     return Invocation(
         inputs=_channels(message.inputs.artifacts),
         outputs=_channels(message.outputs.artifacts),
@@ -79,14 +81,7 @@ def check_inputs(inputs: Channels) -> None:
         LineageError: its folder is missing or empty.
     """
     for key, artifact in _each(inputs):
-        path = local_path(artifact.uri)
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-            raise LineageError(
-                f"Input {key!r} of type {artifact.type_name} has no files. Expected the launcher to have brought "
-                f"{artifact.uri!r} to {str(path)!r}; received {'an empty folder' if path.exists() else 'nothing'}. "
-                "Restore it in the object store, or give this run up with `perennial kubeflow cancel`; it is planned "
-                "anew."
-            )
+        check_brought(key, artifact.uri)
 
 
 def run_executor(class_path: str, invocation: Invocation, *, execution_id: int, beam_args: list[str]) -> Any:
@@ -145,6 +140,8 @@ def write_answer(invocation: Invocation, result: Any) -> None:
         outputs_utils.tag_output_artifacts_with_version({key: [said]})
         # Without a name TFX would warn; the launcher keeps its own.
         runtime = kubeflow_v2_entrypoint_utils.to_runtime_artifact(said, {said.id: ""})
+        for name in [name for name, value in runtime.metadata.fields.items() if value.HasField("null_value")]:
+            del runtime.metadata.fields[name]  # the launcher cannot store it
         answer.artifacts[key].artifacts.append(runtime)
     invocation.output_file.parent.mkdir(parents=True, exist_ok=True)
     invocation.output_file.write_text(json_format.MessageToJson(answer), encoding="utf-8")
@@ -158,6 +155,19 @@ def _parsed(text: str, message: Any) -> Any:
             f"{type(message).__name__} cannot be read: {error}. Expected what KFP's launcher puts in place of "
             f"{{{{$}}}}; received {text!r:.80}. Compile the package again with `perennial kubeflow compile`."
         ) from error
+
+
+def _name_types(artifacts: Any, spec: Any) -> None:
+    """Write down the types of inputs as the package has them, since KFP's driver tells a task none of them."""
+    for key, found in artifacts.items():
+        for artifact in found.artifacts:
+            if not artifact.type.instance_schema and not artifact.type.schema_title:
+                if spec is None or key not in spec.artifacts:
+                    raise ConfigError(
+                        f"The type of input {key!r} is missing. Expected it in --json_serialized_inputs_spec_args, as "
+                        "TFX compiles it. Compile the package again with `perennial kubeflow compile`."
+                    )
+                artifact.type.CopyFrom(spec.artifacts[key].artifact_type)
 
 
 def _channels(artifacts: Any) -> Channels:

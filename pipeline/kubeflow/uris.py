@@ -3,7 +3,7 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from core.errors import ConfigError
+from core.errors import ConfigError, LineageError
 
 # `kubeflow run-local` has no launcher; it keeps these folders below one of its own.
 LOCAL_ROOT_VARIABLE = "PERENNIAL_LOCAL_ROOT"
@@ -45,6 +45,28 @@ def local_path(uri: str) -> Path:
     if scheme == _IMAGES:
         return _local_root() / _IMAGES / key.replace("/", "_") / "models"
     return _local_root() / _FOLDERS[scheme] / key
+
+
+def check_brought(key: str, uri: str) -> None:
+    """Refuse to run on an artifact that the launcher did not bring: of what has vanished it says nothing.
+
+    Args:
+        key: The input that it is.
+        uri: Its URI.
+
+    Raises:
+        LineageError: its folder is missing or empty.
+        ConfigError: as `local_path`.
+    """
+    path = local_path(uri)
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        return
+    raise LineageError(
+        f"Input {key!r} has no files. Expected what lies at {uri!r}, brought to {str(path)!r}; received "
+        f"{'an empty folder' if path.exists() else 'nothing'}. If it is still in the store, look into the log of the "
+        "launcher, in the same pod; else bring it back from a backup, or go back to a model that is whole with "
+        "`perennial model rollback` and run the span again."
+    )
 
 
 def uri_of(path: Path | str) -> str:
