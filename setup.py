@@ -27,6 +27,7 @@ RUNTIME = [
     "absl-py>=1.4",
     "alembic>=1.13.3,<2",
     "apache-beam>=2.72,<3",
+    "cel-expr-python>=0.1.3,<0.2",
     "click>=8,<9",
     "cronsim>=2.6,<3",
     "google-crc32c>=1.5,<2",
