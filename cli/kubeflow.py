@@ -3,6 +3,7 @@
 import click
 
 from cli.kubeflow_compile import compile_packages
+from cli.kubeflow_run_local import run_local
 
 
 @click.group(short_help="Compile for Kubeflow Pipelines, run there, follow, schedule.")
@@ -10,5 +11,5 @@ def kubeflow() -> None:
     """Compile the pipeline for Kubeflow Pipelines, run it there or as it would run there, follow and schedule it."""
 
 
-for command in (compile_packages,):
+for command in (compile_packages, run_local):
     kubeflow.add_command(command)
