@@ -1,4 +1,4 @@
-"""The options that commands share: `--config`, `--set` and `--json`."""
+"""The options that commands share: `--config`, `--set`, `--json` and `--runner`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import click
 
 DEFAULT_CONFIG = Path("conf/flights.yaml")
+# As `RunnerName` in `pipeline.config`, which is a quarter of a second away from every command.
+RUNNERS = ("local", "beam", "kubeflow", "kubeflow-local")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,3 +28,10 @@ def config_options(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """Add `--json`; the command receives `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print a JSON document, for scripts.")(command)
+
+
+def runner_option(command: Command) -> Command:
+    """Add `--runner`; the command receives `runner`, or None for the config's."""
+    return click.option("--runner", type=click.Choice(RUNNERS), help="What runs the DAG; default: the config's.")(
+        command
+    )

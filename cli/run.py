@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.console import make_console
-from cli.options import config_options, json_option
+from cli.cycles import run_cycles
+from cli.options import config_options, json_option, runner_option
 from cli.progress import Progress, stop_on_sigterm
 from cli.spans import parse_span_range
 from core.errors import ConfigError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--span", type=click.IntRange(min=0), help="Run this span.")
 @click.option("--spans", "span_range", metavar="A..B", help="Run these spans in order, both ends included.")
 @click.option("--next", "is_next", is_flag=True, help="Run the next span that is due.")
-@click.option("--runner", type=click.Choice(["local", "beam"]), help="TFX runner; default: the config's.")
+@runner_option
 def run(
     config_path: Path,
     overrides: tuple[str, ...],
@@ -46,14 +47,11 @@ def run(
     \b
     Example:
       perennial run --spans 8..14 --runner local
+      perennial run --next --runner kubeflow
     """
-    from ledger.ledger import Ledger
     from pipeline.config import load_config
-    from pipeline.controller import Controller
-    from pipeline.cycle import Listeners, TfxDag
-    from pipeline.leadership import leading
-    from pipeline.plan import Skip
-    from pipeline.summary import write_pipeline_summary
+    from pipeline.cycle import Listeners
+    from pipeline.dags import make_dag
 
     if [span is not None, span_range is not None, is_next].count(True) != 1:
         raise ConfigError("Nothing says what to run. Expected exactly one of --span N, --spans A..B, --next.")
@@ -62,17 +60,8 @@ def run(
     progress = Progress(make_console(stderr=True))
     listeners = Listeners(plan=progress.on_plan, node=progress.on_node)
     stop_on_sigterm(listeners.stop)
-    with (
-        Ledger.open(config.ledger_url, config.name) as ledger,
-        leading(ledger, config.worker.lease_ttl_seconds, stop=listeners.stop),
-    ):
-        controller = Controller(config, ledger, dag=TfxDag(config, runner or config.runner), listeners=listeners)
-        results = []
-        for result in _results(controller, span, span_range):
-            progress.on_result(result)
-            results.append(result)
-        if not all(isinstance(result, Skip) for result in results) or not config.summary_path.exists():
-            write_pipeline_summary(config, ledger)
+    dag = make_dag(config, runner)
+    results = run_cycles(config, dag, listeners, progress, lambda controller: _results(controller, span, span_range))
     if as_json:
         click.echo(json.dumps([result.model_dump(mode="json") for result in results], indent=1))
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.options import config_options
+from cli.options import config_options, runner_option
 from core.errors import ConfigError
 from pipeline.quiet import quiet_libraries
 
@@ -50,7 +50,7 @@ DEFAULT_GRACE_SECONDS = 600.0
     help="How long SIGTERM waits for the running node.",
 )
 @click.option("--log", "log_form", type=click.Choice(["json", "text"]), help="Default: text on a terminal, else json.")
-@click.option("--runner", type=click.Choice(["local", "beam"]), help="TFX runner; default: the config's.")
+@runner_option
 def watch(
     config_path: Path,
     overrides: tuple[str, ...],

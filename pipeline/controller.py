@@ -14,7 +14,8 @@ from pipeline.arrivals import Discovery
 from pipeline.attempts import Attempts
 from pipeline.config import Config
 from pipeline.corrections import find_repair, pending_repairs
-from pipeline.cycle import STAGES, Cycle, Dag, Listeners, TfxDag, read_decision_of
+from pipeline.cycle import STAGES, Cycle, Dag, Listeners, read_decision_of
+from pipeline.dags import make_dag
 from pipeline.decision import Decision
 from pipeline.knowledge import check_any_span, read_knowledge
 from pipeline.plan import (
@@ -46,7 +47,7 @@ class Controller:
     Args:
         config: The pipeline's config.
         ledger: Its ledger.
-        dag: What runs a plan; None: TFX.
+        dag: What runs a plan; None: what the config's runner stands for.
         listeners: Who is told of plans, nodes and steps, and who may stop the cycle.
         clock: Where the time comes from.
     """
@@ -64,7 +65,7 @@ class Controller:
         self.clock = clock or SystemClock()
         self.listeners = listeners or Listeners()
         self._ledger = ledger
-        self._dag = dag or TfxDag(config, config.runner)
+        self._dag = dag or make_dag(config, clock=self.clock)
         self._cycle = Cycle(config, ledger, self._dag, self.listeners, self.clock)
         self._discovery = Discovery(config, clock=self.clock)
         self._attempts = Attempts(ledger, config.runs_path)
