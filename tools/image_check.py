@@ -8,13 +8,14 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from tools import image_steps
 from tools.build_context import context_files
@@ -198,16 +199,17 @@ def _check_health(container: Container) -> None:
     """Ask the HEALTHCHECK before, while and after a daemon works, and while it hangs."""
     _expect_health(container, 0, "without a daemon")
     process = container.start([*container.settings.entrypoint, *WATCH], container.settings.workdir)
-    (first,) = _children(process.pid, seconds=5)
     try:
-        (daemon,) = _children(first, seconds=5)
         _wait_until_healthy(container, process)
-        os.kill(daemon, signal.SIGSTOP)
+        first, daemon, *_ = psutil.Process(process.pid).children(recursive=True)
+        daemon.suspend()
         _expect_health(container, 1, "while the daemon hangs")
-        os.kill(daemon, signal.SIGCONT)
+        daemon.resume()
         _expect_health(container, 0, "after it went on")
-    finally:
-        os.kill(first, signal.SIGTERM)
+        first.terminate()
+    except CheckError:
+        process.kill()
+        raise
     output, _ = process.communicate(timeout=START_SECONDS)
     if process.returncode:
         raise CheckError(f"SIGTERM ended the daemon with {process.returncode}. Expected 0; its log:\n{output[-3000:]}")
@@ -229,15 +231,6 @@ def _expect_health(container: Container, code: int, when: str) -> None:
     received, output = container.health()
     if received != code:
         raise CheckError(f"The HEALTHCHECK {when}: expected exit code {code}; received {received}:\n{output}")
-
-
-def _children(pid: int, *, seconds: float) -> list[int]:
-    """Return a process's children, as soon as it has some."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    ends = time.monotonic() + seconds
-    while not (children := path.read_text().split()) and time.monotonic() < ends:
-        time.sleep(0.05)
-    return [int(child) for child in children]
 
 
 if __name__ == "__main__":

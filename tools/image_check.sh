@@ -13,6 +13,8 @@ readonly WHY_X86='the image is made for'
 . "$(dirname "$0")/debian_root.sh"
 
 main_inside() {
+  # The one from outside shows other numbers for the same processes.
+  mount -t proc proc /proc
   build_root
   list_files >"$CACHE/files"
   network_settings >"$CACHE/network-settings"
