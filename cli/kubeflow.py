@@ -2,8 +2,12 @@
 
 import click
 
+from cli.kubeflow_cancel import cancel
 from cli.kubeflow_compile import compile_packages
 from cli.kubeflow_run_local import run_local
+from cli.kubeflow_schedule import schedule
+from cli.kubeflow_status import status
+from cli.kubeflow_submit import submit
 
 
 @click.group(short_help="Compile for Kubeflow Pipelines, run there, follow, schedule.")
@@ -11,5 +15,5 @@ def kubeflow() -> None:
     """Compile the pipeline for Kubeflow Pipelines, run it there or as it would run there, follow and schedule it."""
 
 
-for command in (compile_packages, run_local):
+for command in (compile_packages, run_local, submit, schedule, status, cancel):
     kubeflow.add_command(command)

@@ -49,11 +49,15 @@ class Progress:
         if not self._console.is_terminal:
             self._console.print(f"{self._label}  {time.monotonic() - self._started:5.1f} s  {node_id}")
 
+    def close(self) -> None:
+        """Take the line of the running node away."""
+        self._status.stop()
+
     def on_result(self, result: "Decision | Skip") -> None:
         """Print how the cycle ended."""
         from pipeline.plan import Skip
 
-        self._status.stop()
+        self.close()
         if isinstance(result, Skip):
             self._console.print(result.reason)
             return

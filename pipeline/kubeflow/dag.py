@@ -28,6 +28,8 @@ from pipeline.record import Outcome
 from pipeline.shape import GraphShape, plan_values, shape_of
 
 Compiler = Callable[[Config, GraphShape], Package]
+# Given the plan's run id and where a person looks at the run.
+Submitted = Callable[[str, str], None]
 # What is checked before there is a node to name.
 _SUBMISSION = "submission"
 
@@ -45,11 +47,18 @@ class KubeflowDag:
         config: The pipeline's config.
         cluster: What runs packages.
         clock: Where the time comes from.
+        submitted: Told when the cluster has the run.
         compiled: Compiles the DAG of a shape. A test may have something quicker than TFX.
     """
 
     def __init__(
-        self, config: Config, cluster: Cluster, clock: Clock | None = None, *, compiled: Compiler = compile_package
+        self,
+        config: Config,
+        cluster: Cluster,
+        clock: Clock | None = None,
+        *,
+        submitted: Submitted = lambda run_id, url: None,
+        compiled: Compiler = compile_package,
     ) -> None:
         self.runner = config.runner
         self._tfx = TfxDag(config, config.runner)
@@ -57,6 +66,7 @@ class KubeflowDag:
         self._config = config
         self._cluster = cluster
         self._clock = clock or SystemClock()
+        self._submitted = submitted
         self._compiled = compiled
 
     def run(self, plan: RunPlan, observer: NodeObserver) -> None:
@@ -69,6 +79,7 @@ class KubeflowDag:
         observer.check(_SUBMISSION)
         run_id = self._submit(plan)
         run = self._look(run_id)
+        self._submitted(plan.run_id, self._cluster.url(run_id))
         progress = _Progress(observer)
         if run.state in ("failed", "cancelled"):
             # That was an earlier attempt's failure, and what had finished then was progress of that attempt.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from core.clock import Clock, SystemClock
 from core.errors import UnavailableError
 from pipeline.kubeflow.cluster import OVER, ClusterRun
@@ -71,6 +73,18 @@ class KfpCluster:
             ConfigError: there is no such experiment.
         """
         return self.api.again(self._runs, limit)
+
+    def named(self, name_or_id: str) -> ClusterRun:
+        """Return the run of a plan's run id, or of the cluster's own id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return self.run(self.find(name_or_id) or name_or_id)
+
+    def package_text(self, run_id: str) -> str | None:
+        """Return the package that a run runs, as YAML; None where its version was deleted."""
+        return self.api.again(self._package_text, run_id)
 
     def retry(self, run_id: str) -> None:
         """Start the failed tasks of a failed or cancelled run again; what succeeded stays."""
@@ -141,10 +155,18 @@ class KfpCluster:
             run = self.api.call(self.api.runs.run_service_get_run, run_id)
         except NotFoundError as error:
             raise NotFoundError(
-                f"Kubeflow Pipelines at {self.api.host} knows no run {run_id}. Expected one that is not deleted. List "
-                "the runs with `perennial kubeflow status`."
+                f"Kubeflow Pipelines at {self.api.host} knows no run {run_id!r}. Expected one of experiment "
+                f"{self.names.experiment!r} that is not deleted. List them with `perennial kubeflow status`."
             ) from error
         return to_run(run, self._version_of(run))
+
+    def _package_text(self, run_id: str) -> str | None:
+        version = self._version_of(self.api.call(self.api.runs.run_service_get_run, run_id))
+        if version is None:
+            return None
+        whole = version.pipeline_spec
+        documents = [whole["pipeline_spec"], whole["platform_spec"]] if "pipeline_spec" in whole else [whole]
+        return yaml.safe_dump_all(documents, allow_unicode=True)
 
     def _runs(self, limit: int) -> tuple[ClusterRun, ...]:
         answer = self.api.call(
