@@ -173,7 +173,8 @@ def gc(dry_run: bool, config_path: Path, overrides: tuple[str, ...], as_json: bo
                 garbage = find_garbage(config, ledger)
                 remove_garbage(config, ledger, garbage)
     if as_json:
-        _print_json({"dry_run": dry_run, **garbage.model_dump(mode="json", include={"versions", "doomed"})})
+        found = garbage.model_dump(mode="json", include={"versions", "doomed", "num_remote"})
+        _print_json({"dry_run": dry_run, **found})
     else:
         _print_garbage(garbage, is_dry_run=dry_run)
 
@@ -221,6 +222,11 @@ def _print_pinned(version: int, *, is_pinned: bool, as_json: bool) -> None:
 
 
 def _print_garbage(garbage: "Garbage", *, is_dry_run: bool) -> None:
+    if garbage.num_remote:
+        click.echo(
+            f"{garbage.num_remote:,} artifacts that nothing needs any more lie in an object store, which this command "
+            "never changes. They stay, and are not counted."
+        )
     if not garbage.doomed and not garbage.versions:
         click.echo("There is nothing to remove.")
         return

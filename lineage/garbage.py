@@ -1,6 +1,6 @@
 """What ML Metadata needs to know of files that are removed and of runs that are given up; which, `pipeline` decides.
 
-The only writes of ours to ML Metadata are here: TFX makes artifacts and executions, and nothing but this ends them.
+TFX makes artifacts and executions, and nothing but this ends them; a failed task says why in `lineage.tasks`.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
-from lineage.runs import PIPELINE_RUN_CONTEXT
+from lineage.runs import PIPELINE_CONTEXT, PIPELINE_RUN_CONTEXT
 from schemas.base import Record
 
 # Artifacts per write: bounds a transaction, which holds SQLite's only write lock.
@@ -57,10 +57,20 @@ def end_executions(store: MetadataStore, run_id: str) -> int:
     return len(unfinished)
 
 
-def present_artifacts(store: MetadataStore) -> dict[str, str]:
-    """Return the type of every artifact that is not marked as deleted, by uri."""
+def present_artifacts(store: MetadataStore, pipeline: str | None = None) -> dict[str, str]:
+    """Return the type of every artifact that is not marked as deleted, by uri.
+
+    Args:
+        store: An open store.
+        pipeline: The one whose artifacts are wanted, since several may share a database; None: all.
+    """
     deleted = metadata_store_pb2.Artifact.DELETED
-    return {artifact.uri: artifact.type for artifact in store.get_artifacts() if artifact.state != deleted}
+    if pipeline is None:
+        artifacts = store.get_artifacts()
+    else:
+        context = store.get_context_by_type_and_name(PIPELINE_CONTEXT, pipeline)
+        artifacts = [] if context is None else store.get_artifacts_by_context(context.id)
+    return {artifact.uri: artifact.type for artifact in artifacts if artifact.state != deleted}
 
 
 def mark_deleted(store: MetadataStore, uris: frozenset[str]) -> None:

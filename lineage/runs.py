@@ -6,6 +6,7 @@ from typing import Any
 from core.errors import LineageError
 from schemas.base import Record
 
+PIPELINE_CONTEXT = "pipeline"
 PIPELINE_RUN_CONTEXT = "pipeline_run"
 NODE_CONTEXT = "node"
 # Custom properties of a failed execution: the class of `core.errors` that its node raised, and its text.

@@ -15,6 +15,7 @@ from ledger.ledger import Ledger
 from lineage.garbage import RunContents, mark_deleted, present_artifacts, run_contents
 from lineage.store import opened_store, store_exists
 from pipeline.config import Config
+from pipeline.kubeflow.uris import is_remote
 from pipeline.registry import serve_champion
 from pipeline.retention import History, Kept, retain
 from schemas.base import Record
@@ -52,11 +53,13 @@ class Garbage(Record):
         versions: Models that are marked as removed.
         uris: Artifacts that are marked as deleted.
         doomed: What is deleted.
+        num_remote: Artifacts in an object store that nothing needs any more. They stay: nothing here reaches the store.
     """
 
     versions: tuple[int, ...] = ()
     uris: frozenset[str] = frozenset()
     doomed: tuple[Doomed, ...] = ()
+    num_remote: int = 0
 
 
 def find_garbage(config: Config, ledger: Ledger) -> Garbage:
@@ -68,9 +71,11 @@ def find_garbage(config: Config, ledger: Ledger) -> Garbage:
     history = _read_history(config, ledger)
     kept = retain(history, config)
     types, contents = dict[str, str](), RunContents(uris=frozenset(), execution_ids=frozenset())
+    remote = frozenset[str]()
     if store_exists(config.metadata_url):
         with opened_store(config.metadata_url) as store:
             types, contents = present_artifacts(store), run_contents(store, kept.run_ids)
+            remote = frozenset(uri for uri in present_artifacts(store, config.name) if is_remote(uri))
     kept = kept.model_copy(update={"uris": kept.uris | contents.uris})
     doomed = [
         *_served_versions(config, history, kept),
@@ -82,6 +87,7 @@ def find_garbage(config: Config, ledger: Ledger) -> Garbage:
         versions=tuple(sorted(set(history.present) - kept.versions)),
         uris=frozenset(uri for uri in types if uri not in kept.uris and _is_ours(config, uri)),
         doomed=(*doomed, *_temporaries(config, {entry.path for entry in doomed})),
+        num_remote=len(remote - kept.uris),
     )
 
 
@@ -111,7 +117,7 @@ def remove_garbage(config: Config, ledger: Ledger, garbage: Garbage) -> None:
 
 def _read_history(config: Config, ledger: Ledger) -> History:
     champion = ledger.champion()
-    if champion is not None and not _is_ours(config, champion.model_uri):
+    if champion is not None and not (is_remote(champion.model_uri) or _is_ours(config, champion.model_uri)):
         raise LedgerError(
             f"The champion lies at {champion.model_uri!r}, so what is still needed cannot be told. Expected it "
             f"below {str(config.artifacts_path)!r}. Correct `root` in the config, and write it as the runs had it."
@@ -127,7 +133,7 @@ def _read_history(config: Config, ledger: Ledger) -> History:
 
 
 def _is_ours(config: Config, uri: str) -> bool:
-    return Path(uri).is_relative_to(config.artifacts_path)
+    return not is_remote(uri) and Path(uri).is_relative_to(config.artifacts_path)
 
 
 def _served_versions(config: Config, history: History, kept: Kept) -> Iterator[Doomed]:

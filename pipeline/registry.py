@@ -11,14 +11,15 @@ from typing import Any
 
 from pydantic import AwareDatetime
 
-from core.errors import LedgerError
+from core.errors import LedgerError, ServingError
 from ledger.ledger import Ledger
 from pipeline.config import Config
 from pipeline.decision import DECISION_NAME
+from pipeline.kubeflow.uris import is_remote, local_path
 from schemas.base import Record
 from schemas.ledger_records import ChampionMove, ModelRecord
 from schemas.model_layout import SERVING_FOLDER
-from serving.version_store import reconcile, restore, versions
+from serving.version_store import HIDDEN_PREFIX, locate, reconcile, restore, versions
 
 PROMOTE = "promote"
 ROLLBACK = "rollback"
@@ -87,13 +88,13 @@ def promote(config: Config, ledger: Ledger, version: int, *, by: str = PROMOTE, 
 
     Raises:
         LedgerError: no such model, it was removed, or the champion moved while this ran.
-        ServingError: neither the serving folder nor the Model artifact holds it whole.
+        ServingError: neither the serving folder nor a Model artifact within reach holds it whole.
     """
     champion = ledger.champion()
     previous = champion.version if champion else None
     model = ledger.model(version)
     _check_present(model)
-    is_restored = restore(config.serving_path, version, Path(model.model_uri) / SERVING_FOLDER)
+    is_restored = restore(config.serving_path, version, _artifact(config, model))
     if not ledger.promote(previous, version, by=by, reason=reason):
         now = ledger.champion()
         raise LedgerError(
@@ -183,7 +184,7 @@ def serve_champion(config: Config, ledger: Ledger) -> None:
     with ledger.fenced():
         champion = ledger.champion()
         if champion is not None:
-            reconcile(config.serving_path, champion.version, Path(champion.model_uri) / SERVING_FOLDER)
+            reconcile(config.serving_path, champion.version, _artifact(config, champion))
 
 
 def list_models(config: Config, ledger: Ledger) -> tuple[ModelStatus, ...]:
@@ -208,6 +209,23 @@ def list_models(config: Config, ledger: Ledger) -> tuple[ModelStatus, ...]:
         )
         for model in ledger.models()
     )
+
+
+def _artifact(config: Config, model: ModelRecord) -> Path:
+    """Return the SavedModel in a Model artifact; one in an object store is only where a launcher has brought it.
+
+    Raises:
+        ServingError: it is needed, since the serving folder has nothing of the version, and nobody has brought it.
+    """
+    folder = local_path(model.model_uri) / SERVING_FOLDER
+    base = config.serving_path
+    if is_remote(model.model_uri) and not folder.is_dir() and locate(base, model.version) is None:
+        raise ServingError(
+            f"Version {model.version} is not in {str(base)!r}, and its Model artifact lies in an object store that is "
+            f"not reached from here. Expected one of both. Copy '{model.model_uri}/{SERVING_FOLDER}' to "
+            f"'{base}/{HIDDEN_PREFIX}{model.version}' and repeat this."
+        )
+    return folder
 
 
 def _check_present(model: ModelRecord) -> None:

@@ -15,12 +15,11 @@ from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 
 from core.errors import PipelineError, UnavailableError
-from lineage.runs import NODE_CONTEXT, PIPELINE_RUN_CONTEXT
+from lineage.runs import NODE_CONTEXT, PIPELINE_CONTEXT, PIPELINE_RUN_CONTEXT
 from lineage.store import connection_config, shown_url
 from lineage.tasks import execution_type, fail_execution, find_artifact, may_pass
 from schemas.base import Record
 
-PIPELINE_CONTEXT = "pipeline"
 # A database that restarts is back within a minute or two; a Trainer's hours are worth that wait.
 PATIENCE_SECONDS = 180
 _LONGEST_WAIT_SECONDS = 20

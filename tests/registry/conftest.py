@@ -15,6 +15,7 @@ from cli.main import perennial
 from core.clock import ManualClock
 from ledger.ledger import Ledger
 from pipeline.config import Config, load_config
+from pipeline.kubeflow.uris import LOCAL_ROOT_VARIABLE, local_path
 from pipeline.plan import RunPlan
 from pipeline.registry import serve_champion
 from schemas.ledger_records import ModelRecord, RunStart, SpanArrival, SpanOutcome
@@ -28,7 +29,9 @@ CONFIG = Path(__file__).parents[2] / "conf" / "flights.yaml"
 class PipelineOnDisk:
     """Makes cycles by hand. Every node's output is a folder with one file of ten bytes, a model's has two."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store: str | None = None) -> None:
+        """Make it below `root`; artifacts too, or where `local_path` has those of an object store."""
+        self._artifacts = store or str(root / "artifacts")
         options = (f"root={root}", "registry.keep_last=2", "window.cold_spans=1", "corrections.max_rerun_spans=1")
         self.words = ("--config", str(CONFIG), *(word for option in options for word in ("--set", option)))
         self.config: Config = load_config(CONFIG, options)
@@ -75,8 +78,8 @@ class PipelineOnDisk:
         buffer = self._node(plan.run_id, "ReplayGen", "buffer", "ReplayBuffer")
         graph = plan.transform_graph_uri or self._node(plan.run_id, "Transform", "transform_graph", "TransformGraph")
         made = self._node(plan.run_id, "Trainer", "model", "Model")
-        (Path(made) / SERVING_FOLDER).mkdir()
-        (Path(made) / SERVING_FOLDER / "saved_model.pb").write_bytes(b"graph of " + str(span).encode())
+        (local_path(made) / SERVING_FOLDER).mkdir()
+        (local_path(made) / SERVING_FOLDER / "saved_model.pb").write_bytes(b"graph of " + str(span).encode())
         found = {"statistics_uri": statistics, "replay_uri": buffer}
         if outcome == "pushed":
             self._push(plan, made, graph, champion, found)
@@ -104,7 +107,7 @@ class PipelineOnDisk:
 
     def _push(self, plan: RunPlan, made: str, graph: str, champion: Any, found: dict[str, str]) -> None:
         version = plan.push_version
-        stage(Path(made) / SERVING_FOLDER, self.config.serving_path, version)
+        stage(local_path(made) / SERVING_FOLDER, self.config.serving_path, version)
         frozen = plan.base.statistics_uri if plan.base else found["statistics_uri"]
         self.ledger.record_model(
             ModelRecord(
@@ -137,17 +140,19 @@ class PipelineOnDisk:
         kind = self.store.put_execution_type(mlmd.ExecutionType(name=node))
         execution = mlmd.Execution(type_id=kind, last_known_state=mlmd.Execution.COMPLETE)
         (execution.id,) = self.store.put_executions([execution])
-        uri = str(self.config.artifacts_path / node / key / str(execution.id))
+        uri = f"{self._artifacts}/{node}/{key}/{execution.id}"
         type_id = self.store.put_artifact_type(mlmd.ArtifactType(name=type_name))
         artifact = mlmd.Artifact(type_id=type_id, uri=uri, state=mlmd.Artifact.LIVE)
         event = mlmd.Event(type=mlmd.Event.OUTPUT, execution_id=execution.id)
         event.path.steps.add().key = key
-        context_type = self.store.put_context_type(mlmd.ContextType(name="pipeline_run"))
-        context = mlmd.Context(type_id=context_type, name=run_id)
-        self.store.put_execution(execution, [(artifact, event)], [context], reuse_context_if_already_exist=True)
+        contexts = [
+            mlmd.Context(type_id=self.store.put_context_type(mlmd.ContextType(name=kind)), name=name)
+            for kind, name in (("pipeline", self.config.name), ("pipeline_run", run_id))
+        ]
+        self.store.put_execution(execution, [(artifact, event)], contexts, reuse_context_if_already_exist=True)
         (self.config.artifacts_path / node / ".system" / "executor_execution" / str(execution.id)).mkdir(parents=True)
-        Path(uri).mkdir(parents=True)
-        (Path(uri) / "data").write_bytes(b"0123456789")
+        local_path(uri).mkdir(parents=True)
+        (local_path(uri) / "data").write_bytes(b"0123456789")
         return uri
 
 
@@ -180,6 +185,18 @@ def line(template: Path) -> Iterator[PipelineOnDisk]:
 def pipeline(tmp_path: Path) -> Iterator[PipelineOnDisk]:
     """A pipeline without a cycle."""
     made = PipelineOnDisk(tmp_path / "root")
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def remote_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineOnDisk]:
+    """The same two lines of models, run by a cluster: their artifacts lie in an object store out of reach."""
+    monkeypatch.setenv(LOCAL_ROOT_VARIABLE, str(tmp_path / "launcher"))
+    made = PipelineOnDisk(tmp_path / "root", "minio://mlpipeline/v2/artifacts")
+    for span, base in ((1, None), (2, 1), (3, None), (4, 3), (5, 3)):
+        made.cycle(span, base=base)
+    monkeypatch.delenv(LOCAL_ROOT_VARIABLE)
     yield made
     made.ledger.close()
 

@@ -59,6 +59,19 @@ def test_what_no_model_and_no_plan_needs_goes(line: Any) -> None:
     assert kinds == types | {SERVED_VERSION, CHECKPOINT, NOTES}
 
 
+def test_what_lies_in_an_object_store_is_neither_removed_nor_marked(remote_line: Any, tmp_path: Path) -> None:
+    brought = files_below(tmp_path / "launcher")
+    garbage = collect(remote_line)
+    assert garbage.uris == frozenset()
+    # Five of the cold start 1 and four of 2; of 3, Examples alone.
+    assert garbage.num_remote == 10
+    assert {entry.kind for entry in garbage.doomed} == {SERVED_VERSION, CHECKPOINT, NOTES}
+    assert files_below(tmp_path / "launcher") == brought
+    assert versions(remote_line.config.serving_path) == [3, 4, 5]
+    again = collect(remote_line)
+    assert (again.doomed, again.versions, again.num_remote) == ((), (), garbage.num_remote)
+
+
 def test_what_ml_metadata_calls_present_is_there_and_the_rest_is_not(line: Any) -> None:
     collect(line)
     with opened_store(line.config.metadata_url) as store:

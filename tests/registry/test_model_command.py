@@ -103,6 +103,13 @@ def test_a_collection_says_what_went_and_then_that_nothing_is_left(line: Any, in
     assert invoke("gc").output == "There is nothing to remove.\n"
 
 
+def test_a_collection_says_that_it_leaves_an_object_store_alone(remote_line: Any) -> None:
+    said = CliRunner().invoke(perennial, ["model", "gc", *remote_line.words]).output
+    assert said.startswith("10 artifacts that nothing needs any more lie in an object store, which this command never ")
+    again = CliRunner().invoke(perennial, ["model", "gc", *remote_line.words]).output
+    assert again.endswith("There is nothing to remove.\n")
+
+
 def test_a_collection_leaves_a_worker_that_is_alive_alone(line: Any, invoke: Invoke) -> None:
     with Ledger.open(line.config.ledger_url, line.config.name) as worker, leading(worker, 2.0):
         result = invoke("gc")

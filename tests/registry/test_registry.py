@@ -35,6 +35,14 @@ def test_promoting_the_champion_mends_serving_and_moves_nothing(line: Any) -> No
     assert (served(line), len(line.ledger.champion_moves())) == (5, num_moves)
 
 
+def test_a_model_in_an_object_store_is_promoted_while_the_serving_folder_has_it(remote_line: Any) -> None:
+    assert promote(remote_line.config, remote_line.ledger, 4).version == 4
+    shutil.rmtree(remote_line.config.serving_path / "3")
+    with pytest.raises(ServingError, match=r"Version 3 .*Copy 'minio://mlpipeline/v2/artifacts/.*/Format-Serving' to"):
+        promote(remote_line.config, remote_line.ledger, 3)
+    assert (remote_line.ledger.champion().version, served(remote_line)) == (4, 4)
+
+
 def test_a_rollback_brings_back_what_vanished_from_the_serving_folder(line: Any) -> None:
     shutil.rmtree(line.config.serving_path / "4")
     assert rollback(line.config, line.ledger).is_restored
