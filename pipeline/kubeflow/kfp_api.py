@@ -185,9 +185,10 @@ class KfpApi:
         elif (path := Path(os.environ.get(TOKEN_FILE_VARIABLE, TOKEN_FILE))).is_file():
             from kfp.client import ServiceAccountTokenVolumeCredentials
 
-            # Kubernetes renews the file; the hook reads it again before every call.
+            # Kubernetes renews the file, and the hook reads it before every call; before the first one by our hand.
             configuration.api_key_prefix["authorization"] = "Bearer"
             configuration.refresh_api_key_hook = ServiceAccountTokenVolumeCredentials(str(path)).refresh_api_key_hook
+            configuration.refresh_api_key_hook(configuration)
         return kfp_server_api.ApiClient(configuration)
 
     def _token(self) -> str | None:

@@ -1,15 +1,20 @@
 """Packages: of conf/flights.yaml on a cluster, and written by hand, small enough to say what their tasks do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from core.clock import ManualClock
 from pipeline.config import Config, load_config
+from pipeline.kubeflow.kfp_cluster import KfpCluster
+from pipeline.kubeflow.options import KubeflowOptions
 from pipeline.kubeflow.package import Package, compile_controller_package, compile_package
 from pipeline.shape import typical_shape
+from tools.fake_kfp import FakeKfp
 
 STRING = {"parameterType": "STRING"}
 ARTIFACT = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
@@ -136,3 +141,34 @@ def packages(cluster_config: Config) -> dict[str, Package]:
 def specs(packages: dict[str, Package]) -> dict[str, list[dict[str, Any]]]:
     """Return pipeline spec and platform spec of each package."""
     return {shape: list(yaml.safe_load_all(package.text)) for shape, package in packages.items()}
+
+
+@pytest.fixture
+def fake_kfp() -> Iterator[FakeKfp]:
+    """Serve a fake API of Kubeflow Pipelines on a free port."""
+    with FakeKfp() as fake:
+        yield fake
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 2, tzinfo=UTC))
+
+
+@pytest.fixture
+def make_cluster(fake_kfp: FakeKfp, clock: ManualClock) -> Callable[..., KfpCluster]:
+    """Reach the fake as the pipeline `flights`; the keywords are options."""
+
+    def make(**options: Any) -> KfpCluster:
+        return KfpCluster(KubeflowOptions(**{"host": fake_kfp.url, **options}), "flights", clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def tiny_package(make_package: Callable[..., str]) -> Package:
+    """Return a package with an importer and two nodes, which takes a run id and a number."""
+    tasks = {"champion": {"uri": "s3://b/k"}, "ExampleGen": {}, "Trainer": {"after": ["ExampleGen"]}, "record": {}}
+    number = {"parameterType": "NUMBER_INTEGER"}
+    text = make_package(tasks, parameters={"run_id": STRING, "push_version": number}, platform={"platforms": {}})
+    return Package(name="flights", shape="cold", text=text, digest="0123456789abcdef")
