@@ -3,12 +3,25 @@
 import gc
 import os
 import random
+import sqlite3
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.exc import OperationalError
 from xdist.scheduler import LoadScopeScheduling
+
+START_SECONDS = 60
+# Where Debian puts the servers, which it leaves out of a user's PATH.
+SERVER_FOLDERS = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/sbin", os.environ.get("PATH", "")]
 
 
 def pytest_configure() -> None:
@@ -42,6 +55,13 @@ class Groups(LoadScopeScheduling):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the cycles, which take minutes each: what comes last should be short, or one process waits for it."""
     items.sort(key=lambda item: item.path.parent.name != "e2e")
+
+
+@event.listens_for(Engine, "connect")
+def _wait_for_no_disk(connection: Any, record: Any) -> None:
+    # As the servers of the ledger's tests do: nothing that a test writes has to outlive a power cut.
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def pytest_collection_finish() -> None:
@@ -165,3 +185,134 @@ class Evaluations:
 def evaluations(tmp_path_factory: pytest.TempPathFactory) -> Evaluations:
     """Return the two models, made once."""
     return Evaluations(Path(tmp_path_factory.mktemp("evaluations")))
+
+
+class Server:
+    """A database server of this test session, in a folder of its own, that answers on a Unix socket there only.
+
+    It runs as `nobody` where the tests run as root, since PostgreSQL refuses to.
+
+    Attributes:
+        folder: Where its data and its socket are.
+        url: Of its databases, with {} for the name.
+        first: A database that is there from the start.
+        stop_signal: What ends it at once.
+    """
+
+    def __init__(
+        self, package: str, programs: tuple[str, ...], url: str, *, first: str, stop_signal: signal.Signals
+    ) -> None:
+        self._programs = {program: shutil.which(program, path=os.pathsep.join(SERVER_FOLDERS)) for program in programs}
+        if missing := [program for program, path in self._programs.items() if path is None]:
+            pytest.skip(f"NOT TESTED on {package}: no {', '.join(missing)} here. Run `apt-get install {package}`.")
+        # Not pytest's folder: nobody may not enter it, and a socket's path is at most 107 bytes long.
+        self.folder = Path(tempfile.mkdtemp(prefix="perennial-"))
+        self.url = url.format(folder=self.folder, database="{}")
+        self.first = first
+        self._stop_signal = stop_signal
+        self._num_databases = 0
+        self._shared: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._how: dict[str, Any] = {"cwd": self.folder}
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "nobody", "nogroup")
+            self._how |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs to its end."""
+        with (self.folder / "log").open("a") as log:
+            command = [str(self._programs[program]), *arguments]
+            subprocess.run(command, stdout=log, stderr=log, check=True, **self._how)
+
+    def start(self, program: str, *arguments: str) -> None:
+        """Start the server and wait until it answers."""
+        with (self.folder / "log").open("a") as log:
+            command = [str(self._programs[program]), *arguments]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._how)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail((self.folder / "log").read_text())
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server without ceremony and remove its folder."""
+        if self._process is not None:
+            self._process.send_signal(self._stop_signal)
+            self._process.wait()
+        shutil.rmtree(self.folder)
+
+    def make_database(self) -> str:
+        """Return the URL of a new, empty database."""
+        self._num_databases += 1
+        name = f"database_{self._num_databases}"
+        self._execute(f"CREATE DATABASE {name}")
+        return self.url.format(name)
+
+    def clear_database(self, metadata: Any) -> str:
+        """Return the URL of one and the same database, with its tables emptied: making them anew takes longer.
+
+        Args:
+            metadata: SQLAlchemy's description of the tables.
+        """
+        if self._shared is None:
+            self._shared = self.make_database()
+        engine = create_engine(self._shared)
+        with engine.begin() as connection:
+            there = set(inspect(connection).get_table_names())
+            for table in metadata.sorted_tables:
+                if table.name in there:
+                    connection.execute(table.delete())
+        engine.dispose()
+        return self._shared
+
+    def _answers(self) -> bool:
+        # PyMySQL forgets to close a socket that found nobody, and pytest notices.
+        if not any(path.is_socket() for path in self.folder.iterdir()):
+            return False
+        try:
+            self._execute("SELECT 1")
+        except OperationalError:
+            return False
+        return True
+
+    def _execute(self, statement: str) -> None:
+        engine = create_engine(self.url.format(self.first), isolation_level="AUTOCOMMIT")
+        try:
+            with engine.connect() as connection:
+                connection.execute(text(statement))
+        finally:
+            engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    programs = ("initdb", "postgres")
+    url = "postgresql+psycopg://perennial@/{database}?host={folder}"
+    # What it calls an immediate shutdown.
+    server = Server("postgresql", programs, url, first="postgres", stop_signal=signal.SIGQUIT)
+    try:
+        data = f"{server.folder}/data"
+        server.run("initdb", "-D", data, "-U", "perennial", "--auth=trust", "--no-sync", "--no-locale", "-EUTF8")
+        # Without a TCP port, and without waiting for a disk: nothing here outlives the session.
+        settings = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off")
+        options = [word for setting in settings for word in ("-c", setting)]
+        server.start("postgres", "-D", data, "-k", str(server.folder), *options)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    programs = ("mariadb-install-db", "mariadbd")
+    url = "mysql+pymysql://root@/{database}?unix_socket={folder}/socket"
+    server = Server("mariadb-server", programs, url, first="mysql", stop_signal=signal.SIGKILL)
+    try:
+        where = ("--no-defaults", f"--datadir={server.folder}/data", "--innodb-log-file-size=8M")
+        server.run("mariadb-install-db", *where, "--auth-root-authentication-method=normal", "--skip-test-db")
+        options = ("--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync")
+        server.start("mariadbd", *where, f"--socket={server.folder}/socket", *options)
+        yield server
+    finally:
+        server.stop()

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from core.errors import ConfigError, LedgerError, UnavailableError
 from ledger.ledger import Ledger
+from ledger.tables import metadata
 from schemas.ledger_records import SpanArrival
 from schemas.spans import SpanRef
 
@@ -21,7 +22,7 @@ SERVERS = ["postgresql", "mariadb"]
 
 @pytest.fixture(params=SERVERS)
 def server_url(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue(request.param).clear_database())
+    return str(request.getfixturevalue(request.param).clear_database(metadata))
 
 
 @pytest.fixture
