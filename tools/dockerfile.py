@@ -7,7 +7,7 @@ carrying the instructions out.
 import json
 from typing import NamedTuple
 
-KNOWN = ("CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "RUN", "USER", "WORKDIR")
+KNOWN = ("ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "RUN", "USER", "WORKDIR")
 
 
 class DockerfileError(Exception):
@@ -86,7 +86,7 @@ def words_of(instruction: Instruction) -> list[str]:
 
 
 def pairs_of(instruction: Instruction) -> dict[str, str]:
-    """Return the values of an ENV by name; no quotes, no references to other variables.
+    """Return the values of an ARG or ENV by name; no quotes, no references to other variables.
 
     Raises:
         DockerfileError: for what would need them.

@@ -146,6 +146,7 @@ def _built(work: Path) -> Image:
         caches={"/root/.cache/uv": work.parent / "trixie/root" / str(home).lstrip("/") / ".cache/uv"},
         network_files=tuple(map(Path, (work / "network-settings").read_text().splitlines())),
         environ=_passed_on(),
+        arguments=dict(argument.split("=", 1) for argument in sys.argv[2:]),
     )
     base = Image((root,), Settings(), key=str((work / "made-from").stat().st_mtime_ns))
     return image_steps.build_image(site, parse_dockerfile((PROJECT / "deploy/Dockerfile").read_text()), base)
@@ -179,15 +180,14 @@ def _container(image: Image, work: Path) -> Iterator[Container]:
 
 def _check_versions(container: Container) -> str:
     """Hold what is installed against the lock."""
-    lock = (PROJECT / "requirements/current.lock").read_text()
-    locked = {
-        _normal(name): version for name, version in re.findall(r"^([\w.-]+)==([^ ;\n]+)", lock, flags=re.MULTILINE)
-    }
+    locks = [(PROJECT / f"requirements/{name}.lock").read_text() for name in ("cuda", "current")]
+    pins = re.findall(r"^([\w.-]+)==([^ ;\n]+)", "\n".join(locks), flags=re.MULTILINE)
+    locked = {_normal(name): version for name, version in pins}
     found = json.loads(container.output(Command(("python", "-c", VERSIONS), "{")))
     others = {name: version for name, version in found.items() if locked.get(_normal(name)) != version}
     others.pop("perennial", None)
     if others:
-        raise CheckError(f"Expected the versions of requirements/current.lock only; received also {others}.")
+        raise CheckError(f"Expected the versions of the locks only; received also {others}.")
     return f"Installed: {len(found) - 1} packages, each at its version in requirements/current.lock"
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Build what deploy/Dockerfile describes in a Debian 13 root, without a container engine, and run what an image must run.
+# Arguments are build arguments: tools/image_check.sh ACCELERATOR=cuda
 #
 # The root is as bare as Debian's own image, so what the Dockerfile does not install is not there. Where none can be
 # made, it says so and exits 0.

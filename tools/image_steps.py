@@ -28,6 +28,8 @@ class Settings(NamedTuple):
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     healthcheck: tuple[str, ...] = ()
+    # Of the stage's ARGs: only its own RUNs see them.
+    arguments: Mapping[str, str] = {}
 
 
 class Image(NamedTuple):
@@ -54,6 +56,7 @@ class Site(NamedTuple):
         caches: Folders that stand for cache mounts, by target; others are below `work`.
         network_files: What tells a root about addresses and certificates, copied into it for each RUN.
         environ: Variables that reach a RUN without being the image's.
+        arguments: Values for ARGs, as of `--build-arg`.
     """
 
     project: Path
@@ -62,6 +65,7 @@ class Site(NamedTuple):
     caches: Mapping[str, Path]
     network_files: tuple[Path, ...]
     environ: Mapping[str, str]
+    arguments: Mapping[str, str]
 
 
 def build_image(site: Site, stages: Sequence[Stage], base: Image) -> Image:
@@ -118,17 +122,17 @@ def command_inside(root: Path, settings: Settings, words: Sequence[str]) -> list
 def _build_stage(site: Site, stage: Stage, base: Image, images: Mapping[str, Image]) -> Image:
     folder = site.work / "stages" / stage.name
     upper, key_file = folder / "layer", folder / "key"
-    image = Image((upper, *base.folders), base.settings, _key(site, stage, base, images))
+    settings = base.settings._replace(arguments={})
+    image = Image((upper, *base.folders), settings, _key(site, stage, base, images))
     if key_file.is_file() and key_file.read_text() == image.key:
         print(f"      {stage.name}: unchanged, as it was built before", flush=True)
-        return image._replace(settings=_settings(stage, base.settings))
+        return image._replace(settings=_settings(site, stage, settings))
     shutil.rmtree(folder, ignore_errors=True)
     upper.mkdir(parents=True)
-    settings = base.settings
     with mounted(base, folder / "root", upper) as root:
         for instruction in stage.instructions:
             print(f"      {stage.name}: {instruction.keyword} {instruction.text:.90}", flush=True)
-            settings = _applied(settings, instruction)
+            settings = _applied(site, settings, instruction)
             _carry_out(site, root, settings, instruction, images)
     key_file.write_text(image.key)
     return image._replace(settings=settings)
@@ -139,6 +143,8 @@ def _key(site: Site, stage: Stage, base: Image, images: Mapping[str, Image]) -> 
     for instruction in stage.instructions:
         # The line may move without anything being another.
         digest.update(repr(instruction[:3]).encode())
+        if instruction.keyword == "ARG":
+            digest.update(repr(_given(site, instruction)).encode())
         if instruction.keyword == "COPY":
             source = dict(instruction.flags).get("from")
             if source is not None:
@@ -149,15 +155,22 @@ def _key(site: Site, stage: Stage, base: Image, images: Mapping[str, Image]) -> 
     return digest.hexdigest()
 
 
-def _settings(stage: Stage, settings: Settings) -> Settings:
+def _settings(site: Site, stage: Stage, settings: Settings) -> Settings:
     for instruction in stage.instructions:
-        settings = _applied(settings, instruction)
+        settings = _applied(site, settings, instruction)
     return settings
 
 
-def _applied(settings: Settings, instruction: Instruction) -> Settings:
+def _given(site: Site, instruction: Instruction) -> dict[str, str]:
+    """Return an ARG's values: what was given for it, or its own."""
+    return {name: site.arguments.get(name, value) for name, value in pairs_of(instruction).items()}
+
+
+def _applied(site: Site, settings: Settings, instruction: Instruction) -> Settings:
     """Return the settings as they are after an instruction."""
     keyword, text = instruction.keyword, instruction.text
+    if keyword == "ARG":
+        return settings._replace(arguments={**settings.arguments, **_given(site, instruction)})
     if keyword == "ENV":
         return settings._replace(environ={**settings.environ, **pairs_of(instruction)})
     if keyword == "USER":
@@ -202,7 +215,7 @@ def _run(site: Site, root: Path, settings: Settings, instruction: Instruction) -
         for folder in (cache, targets[-1]):
             folder.mkdir(parents=True, exist_ok=True)
         mount("--bind", str(cache), str(targets[-1]))
-    settings = settings._replace(environ={"HOME": "/root", **site.environ, **settings.environ})
+    settings = settings._replace(environ={"HOME": "/root", **site.environ, **settings.arguments, **settings.environ})
     try:
         done = subprocess.run(command_inside(root, settings, ["/bin/sh", "-c", instruction.text]), capture_output=True)
     finally:

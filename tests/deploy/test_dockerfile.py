@@ -36,7 +36,9 @@ def last(stages):
 
 @pytest.fixture(scope="module")
 def tracked():
-    done = subprocess.run(["git", "ls-files"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip("this is no git checkout: which files the image takes was not looked at")
     return done.stdout.splitlines()
@@ -67,6 +69,19 @@ def test_labels_say_what_setup_says(last, stages):
     ):
         assert f'{key}="{labels[label]}"' in setup
     assert labels["base.name"].endswith(f"/{stages[0].base}")
+
+
+def _pins(name):
+    text = Path(f"requirements/{name}.lock").read_text()
+    return dict(re.findall(r"^([\w.-]+)==([^ ;\n]+)", text, flags=re.MULTILINE))
+
+
+def test_the_image_for_gpus_is_the_same_but_for_the_libraries_of_gpus():
+    cuda, current = _pins("cuda"), _pins("current")
+    added = cuda.keys() - current.keys()
+    assert {"nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12"} <= added
+    assert all(name.startswith("nvidia-") for name in added)
+    assert {name: version for name, version in cuda.items() if name not in added}.items() <= current.items()
 
 
 def test_the_user_is_the_one_of_the_manifests(last, stages):
@@ -142,7 +157,7 @@ def test_lines_are_joined_and_comments_left_out():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("FROM a\nADD x y", "Line 2: ADD is not carried out here. Expected one of CMD, COPY"),
+        ("FROM a\nADD x y", "Line 2: ADD is not carried out here. Expected one of ARG, CMD, COPY"),
         ("RUN x", "Line 1: RUN is not carried out here"),
     ],
     ids=["unknown", "no-stage"],
