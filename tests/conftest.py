@@ -3,9 +3,9 @@
 import gc
 import os
 import random
-import sqlite3
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 from xdist.scheduler import LoadScopeScheduling
 
