@@ -40,6 +40,8 @@ def connection_config(url: str, *, writable: bool = True) -> metadata_store_pb2.
     config.mysql.database = str(parsed.database)
     config.mysql.user = parsed.username or ""
     config.mysql.password = parsed.password or ""
+    # An account that may write the tables need not be one that may make databases.
+    config.mysql.skip_db_creation = True
     if socket := parsed.query.get("unix_socket"):
         config.mysql.socket = str(socket)
     else:

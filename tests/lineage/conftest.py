@@ -10,7 +10,7 @@ from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from lineage.graph import ModelGraph, load_models
-from lineage.store import opened_store
+from lineage.store import connection_config, opened_store
 from schemas import provenance
 from schemas.replay import MEMBERSHIP_FILE, Membership
 from schemas.spans import SpanRef
@@ -22,20 +22,14 @@ Channels = Mapping[str, list[mlmd.Artifact]]
 class PipelineHistory:
     """Writes cycles of our DAG into a store, the way TFX's local runners do."""
 
-    path: Path
+    url: str
+    folder: Path
     num_artifacts: int = 0
     _types: dict[str, int] = field(default_factory=dict)
     _members: dict[str, set[SpanRef]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        config = mlmd.ConnectionConfig()
-        config.sqlite.filename_uri = str(self.path)
-        config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-        self.store = MetadataStore(config)
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:///{self.path}"
+        self.store = MetadataStore(connection_config(self.url))
 
     def graph(self) -> ModelGraph:
         with opened_store(self.url) as store:
@@ -99,8 +93,8 @@ class PipelineHistory:
     def replay(self, previous: mlmd.Artifact | None = None, **members: int) -> mlmd.Artifact:
         """Make a replay buffer with `s7=12`: 12 examples of span 7 version 1."""
         counts = {f"{name.removeprefix('s')}-1": count for name, count in members.items()}
-        folder = self.path.parent / f"buffer-{len(self._members)}"
-        folder.mkdir()
+        folder = self.folder / f"buffer-{len(self._members)}"
+        folder.mkdir(parents=True)
         membership = Membership(num_seen={"train": 100}, members={"train": counts})
         (folder / MEMBERSHIP_FILE).write_text(membership.model_dump_json())
         after = {SpanRef(span=int(name.partition("-")[0]), version=1, digest="d") for name in counts}
@@ -182,12 +176,13 @@ class PipelineHistory:
 
 
 @pytest.fixture
-def make_history(tmp_path: Path) -> Callable[[], PipelineHistory]:
-    """Make an empty store; each call makes another."""
+def make_history(tmp_path: Path) -> Callable[..., PipelineHistory]:
+    """Make an empty store, in a file or at a URL; each call makes another."""
     made: list[PipelineHistory] = []
 
-    def make() -> PipelineHistory:
-        made.append(PipelineHistory(tmp_path / f"metadata-{len(made)}.sqlite"))
+    def make(url: str | None = None) -> PipelineHistory:
+        where = url or f"sqlite:///{tmp_path}/metadata-{len(made)}.sqlite"
+        made.append(PipelineHistory(where, tmp_path / f"history-{len(made)}"))
         return made[-1]
 
     return make

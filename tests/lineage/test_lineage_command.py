@@ -30,7 +30,7 @@ def root(make_history: Callable[[], Any], make_ref: Callable[..., Any], tmp_path
     history.judge(cold, version=1)
     warm = history.train(history.examples(make_ref(3)), base=cold)
     history.judge(warm, version=2, champion=cold)
-    history.path.rename(tmp_path / "metadata.sqlite")
+    Path(history.url.removeprefix("sqlite:///")).rename(tmp_path / "metadata.sqlite")
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite", "flights") as ledger:
         versions = [ledger.reserve_version(), ledger.reserve_version()]
         model = ModelRecord(
