@@ -80,7 +80,7 @@ def words_of(instruction: Instruction) -> list[str]:
         words = None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise DockerfileError(
-            f'Line {instruction.line}: Expected {instruction.keyword} ["WORD", ...]; received {form!r}.'
+            f'Line {instruction.line}: Expected {instruction.keyword} ["WORD", ...]; received {form!r}. Write JSON.'
         )
     return words
 
@@ -93,7 +93,8 @@ def pairs_of(instruction: Instruction) -> dict[str, str]:
     """
     if any(sign in instruction.text for sign in "\"'$\\"):
         raise DockerfileError(
-            f"Line {instruction.line}: Expected plain NAME=VALUE pairs; received {instruction.text!r}."
+            f"Line {instruction.line}: Expected plain NAME=VALUE pairs; received {instruction.text!r}. "
+            "Write values out, without quotes."
         )
     return dict(pair.split("=", 1) for pair in instruction.text.split())
 

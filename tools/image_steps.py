@@ -208,7 +208,8 @@ def _run(site: Site, root: Path, settings: Settings, instruction: Instruction) -
         options = dict(option.partition("=")[::2] for option in value.split(","))
         if name != "mount" or options.get("type") != "cache":
             raise DockerfileError(
-                f"Line {instruction.line}: Expected --mount=type=cache of RUN; received --{name}={value}."
+                f"Line {instruction.line}: Expected --mount=type=cache of RUN; received --{name}={value}. "
+                "Do without it, or teach it to tools/image_steps.py."
             )
         cache = site.caches.get(options["target"], site.work / "caches" / options["target"].strip("/"))
         targets.append(_inside(root, options["target"]))
@@ -231,7 +232,8 @@ def _copy(site: Site, root: Path, settings: Settings, instruction: Instruction, 
     flags = dict(instruction.flags)
     if set(flags) - {"from"} or (flags and len(sources) != 1):
         raise DockerfileError(
-            f"Line {instruction.line}: Expected COPY --from=STAGE ONE ONE, or no flag; received {flags}."
+            f"Line {instruction.line}: Expected COPY --from=STAGE SOURCE TARGET, or no flag; received "
+            f"{instruction.text!r} with {flags}. Write one COPY for each source."
         )
     if flags:
         source = _inside(images[flags["from"]].folders[0], sources[0])
