@@ -1,8 +1,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -251,17 +249,3 @@ def test_text_of_any_language_and_of_several_lines_survives(make_config):
     # Kubernetes would expand what follows a dollar, and KFP what stands in {{$}}.
     assert "$" not in argument
     assert Config.model_validate_json(argument).kubeflow.environment == {"GREETING": "Grüße\nan 東京: $(HOME) {{$}}"}
-
-
-@pytest.mark.slow
-def test_another_process_with_other_hashes_writes_the_same_bytes(packages, tmp_path):
-    code = (
-        "import sys, yaml; from pathlib import Path; from pipeline.config import load_config;"
-        "from pipeline.kubeflow.package import compile_package; from pipeline.shape import typical_shape;"
-        "tree = yaml.safe_load(Path('tests/kubeflow/cluster.yaml').read_text());"
-        "config = load_config(Path('conf/flights.yaml'), tuple(f'{k}={yaml.safe_dump(v)}' for k, v in tree.items()));"
-        "Path(sys.argv[1]).write_text(compile_package(config, typical_shape(config, 'refresh')).text)"
-    )
-    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.getcwd()}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "refresh.yaml")], env=environment, check=True)
-    assert (tmp_path / "refresh.yaml").read_text() == packages["refresh"].text
