@@ -144,22 +144,15 @@ class _Draft:
 
         A judgement has no condition, and so only the first.
         """
-        conditions = {
-            condition: task
-            for task in self.tasks.values()
-            if (condition := task.get("triggerPolicy", {}).get("condition")) is not None
-        }
+        policies = (task["triggerPolicy"] for task in self.tasks.values() if "triggerPolicy" in task)
+        condition = next((policy["condition"] for policy in policies), None)
         inputs = {_input_key(*source): source for source in _RECORDED if source[0] in self.tasks}
         needed = {name for task in self.tasks.values() for name in task.get("dependentTasks", [])}
         last = [name for name in self.tasks if name not in needed]
-        self._add_recorder(RECORD, inputs, after=last, condition=next(iter(conditions), None))
-        for condition, guarded in conditions.items():
-            known = {
-                key: (source["producerTask"], source["outputArtifactKey"])
-                for key, given in guarded["inputs"]["artifacts"].items()
-                if f"['{key}']" in condition and (source := given["taskOutputArtifact"])
-            }
-            self._add_recorder(RECORD_BLOCKED, known, after=[], condition=f"!({condition})")
+        self._add_recorder(RECORD, inputs, after=last, condition=condition)
+        if condition is not None:
+            decisive = {key: source for key, source in inputs.items() if f"['{key}']" in condition}
+            self._add_recorder(RECORD_BLOCKED, decisive, after=[], condition=f"!({condition})")
 
     def add(self, node_id: str, *, module: str, arguments: tuple[str, ...]) -> None:
         """Add a task that is no TFX node."""
