@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tfx.orchestration.metadata import Metadata
 from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
@@ -20,8 +20,8 @@ from lineage.store import connection_config, shown_url
 from lineage.tasks import execution_type, fail_execution, find_artifact, may_pass
 from schemas.base import Record
 
-# A database that restarts is back within a minute or two; a Trainer's hours are worth that wait.
-PATIENCE_SECONDS = 180
+# Two and a half minutes in all: a database that restarts is back by then, and a Trainer's hours are worth that wait.
+MAX_ATTEMPTS = 12
 _LONGEST_WAIT_SECONDS = 20
 # What KFP adds to an artifact for itself.
 _KFP_PROPERTIES = frozenset({"display_name", "store_session_info", "_kfp_workspace"})
@@ -138,7 +138,7 @@ class NodePublication:
         retrying = Retrying(
             retry=retry_if_exception(may_pass),
             wait=wait_exponential(max=_LONGEST_WAIT_SECONDS),
-            stop=stop_after_delay(PATIENCE_SECONDS),
+            stop=stop_after_attempt(MAX_ATTEMPTS),
             sleep=self._sleep,
         )
 
@@ -152,7 +152,7 @@ class NodePublication:
             self._is_away = True
             error = given_up.last_attempt.exception()
             raise UnavailableError(
-                f"ML Metadata at {shown_url(self._url)!r} could not be written for {PATIENCE_SECONDS} s: "
+                f"ML Metadata at {shown_url(self._url)!r} could not be written in {MAX_ATTEMPTS} attempts: "
                 f"{str(error)[:200]}. Expected a database that this task reaches. Bring it back, or correct `metadata` "
                 "in the config; the run goes on at this node."
             ) from error
