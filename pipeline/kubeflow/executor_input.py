@@ -17,10 +17,12 @@ from core.errors import ConfigError, DataError
 from pipeline.kubeflow.package_spec import TaskSpec
 from pipeline.kubeflow.placeholders import text_of_value
 from pipeline.kubeflow.runtime_parameters import is_of_type, type_word
-from pipeline.kubeflow.uris import SCHEME_MARK
+from pipeline.kubeflow.uris import SCHEME_MARK, is_remote
 from schemas.base import Record
 
 _TYPES = pipeline_spec_pb2.ParameterType
+# The output that the launcher keeps a task's log in.
+LOGS = "executor-logs"
 
 
 class OutputArtifact(Record):
@@ -43,9 +45,15 @@ class TaskOutputs(Record):
 
 
 class RunFacts(Record):
-    """What a run's tasks may ask about the run itself."""
+    """What a run's tasks may ask about the run itself.
+
+    Attributes:
+        name: Name of the run.
+        pipeline: Name of the pipeline.
+    """
 
     name: str
+    pipeline: str
     parameters: dict[str, Any]
     pipeline_root: str
     created_at: datetime
@@ -88,14 +96,15 @@ def resolved_inputs(spec: TaskSpec, facts: RunFacts, outputs: Mapping[str, TaskO
     return resolved
 
 
-def provision_outputs(executor_input: Any, spec: TaskSpec, *, task_root: str, folder: Path) -> None:
+def provision_outputs(executor_input: Any, spec: TaskSpec, *, task_root: str, output_file: Path, folder: Path) -> None:
     """Say in a task's `ExecutorInput` where its outputs go.
 
     Args:
         executor_input: Changed in place.
         spec: The task.
         task_root: URI, or folder, below which its artifacts lie.
-        folder: Folder on this machine for its output parameters and its `executor_output.json`.
+        output_file: Where it says what it made.
+        folder: Folder on this machine for its output parameters.
 
     Source:
         kubeflow/pipelines, backend/src/v2/driver/driver.go, provisionOutputs.
@@ -104,9 +113,12 @@ def provision_outputs(executor_input: Any, spec: TaskSpec, *, task_root: str, fo
         metadata = json_format.MessageToDict(definition.metadata)
         artifact = _add_artifact(executor_input.outputs.artifacts[name], name, f"{task_root}/{name}", metadata)
         artifact.type.CopyFrom(definition.artifact_type)
+    # KFP's own; it is there for every task, and no business of ours.
+    logs = _add_artifact(executor_input.outputs.artifacts[LOGS], LOGS, f"{task_root}/{LOGS}-0", {})
+    logs.type.schema_title = "system.Artifact"
     for name in spec.component.output_definitions.parameters:
-        executor_input.outputs.parameters[name].output_file = str(folder / "outputs" / name)
-    executor_input.outputs.output_file = str(folder / "executor_output.json")
+        executor_input.outputs.parameters[name].output_file = str(folder / name)
+    executor_input.outputs.output_file = str(output_file)
 
 
 def fill_defaults(executor_input: Any, spec: TaskSpec) -> None:
@@ -155,7 +167,8 @@ def merged_outputs(executor_input: Any, executor_output: Any, spec: TaskSpec, fi
         kubeflow/pipelines, backend/src/v2/component/launcher_v2.go, uploadOutputArtifacts and collectOutputParameters.
     """
     artifacts = {}
-    for number, (name, provisioned) in enumerate(sorted(executor_input.outputs.artifacts.items())):
+    made = ((name, several) for name, several in executor_input.outputs.artifacts.items() if name != LOGS)
+    for number, (name, provisioned) in enumerate(sorted(made)):
         artifact = provisioned.artifacts[0]
         uri, metadata = artifact.uri, json_format.MessageToDict(artifact.metadata)
         if name in executor_output.artifacts and executor_output.artifacts[name].artifacts:
@@ -188,6 +201,8 @@ def imported_outputs(spec: TaskSpec, facts: RunFacts, first_id: int) -> TaskOutp
         uri = json_format.MessageToDict(importer.artifact_uri.constant)
     if not isinstance(uri, str) or not uri:
         raise _bad_input(spec, "uri", "where the imported artifact lies", uri)
+    if is_remote(facts.pipeline_root) and not is_remote(uri):
+        raise _bad_input(spec, "uri", "a URI in an object store, since the pipeline root is one", uri)
     (name,) = spec.component.output_definitions.artifacts
     session = json.dumps({"Provider": uri.partition(SCHEME_MARK)[0], "Params": {"fromEnv": "true"}})
     metadata = {**json_format.MessageToDict(importer.metadata), "store_session_info": session}

@@ -109,6 +109,7 @@ def prepare_run(
     record = RunRecord(
         facts=RunFacts(
             name=run_name,
+            pipeline=package.name,
             parameters=completed,
             pipeline_root=places if is_remote(places) else str(Path(places).absolute()),
             created_at=SystemClock().now(),

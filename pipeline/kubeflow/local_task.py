@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from pipeline.kubeflow.executor_input import (
 from pipeline.kubeflow.local_folder import RunFolder, TaskRecord
 from pipeline.kubeflow.local_store import LocalStore, launcher_path
 from pipeline.kubeflow.package_spec import TaskSpec
-from pipeline.kubeflow.placeholders import executor_input_text, filled_command
+from pipeline.kubeflow.placeholders import check_parameters_wired, executor_input_text, filled_command
 from pipeline.kubeflow.uris import LOCAL_ROOT_VARIABLE, is_remote
 
 # What a process needs to run at all; nothing else of our environment is in a container either.
@@ -98,16 +99,28 @@ class TaskRunner:
         executor_input = resolved_inputs(task, self.facts, outputs)
         if not condition_holds(task.task.trigger_policy.condition, executor_input):
             return record.model_copy(update={"state": "skipped"})
-        # A run's folder below the root, where KFP has a random one: a task that is tried again finds it again.
-        task_root = f"{self.facts.pipeline_root.rstrip('/')}/{self.facts.name}/{task.name}"
-        provision_outputs(executor_input, task, task_root=task_root, folder=self.folder.task_path(task))
+        check_parameters_wired([*task.executor.container.command, *task.executor.container.args], executor_input)
+        self._provision(task, executor_input)
         fill_defaults(executor_input, task)
         write_text_atomically(self.folder.task_path(task) / "executor_input.json", executor_input_text(executor_input))
         return self._attempts(task, executor_input, record)
 
+    def _provision(self, task: TaskSpec, executor_input: Any) -> None:
+        """Choose where the outputs go: as in KFP, a task that is tried again finds the same place."""
+        name = self.facts.name
+        folder, root = self.folder.task_path(task), self.facts.pipeline_root.rstrip("/")
+        task_root = (
+            f"{root}/{self.facts.pipeline}/{name}/{task.name}/{uuid.uuid5(uuid.NAMESPACE_URL, name + task.name)}"
+        )
+        beside = launcher_path(task_root, folder / "local") if is_remote(root) else folder
+        output_file = beside / "output_metadata.json"
+        provision_outputs(executor_input, task, task_root=task_root, output_file=output_file, folder=folder / "outputs")
+
     def _attempts(self, task: TaskSpec, executor_input: Any, record: TaskRecord) -> TaskRecord:
         """Try as often as the package says, without its waits: they are for what may pass in a cluster."""
-        num_attempts = 1 + task.task.retry_policy.max_retry_count
+        policy = task.task.retry_policy
+        # Argo takes a missing bound on all attempts together for one of zero seconds.
+        num_attempts = 1 + (policy.max_retry_count if policy.backoff_max_duration.seconds else 0)
         with open(self.folder.log_path(task), "wb") as log:
             for attempt in range(1, num_attempts + 1):
                 _say(log, f"attempt {attempt} of {num_attempts}")
@@ -126,7 +139,9 @@ class TaskRunner:
         """Do the launcher's part up to the end of the process, on a file system as empty as a new pod's."""
         local_root = self.folder.task_path(task) / "local"
         shutil.rmtree(local_root, ignore_errors=True)
-        Path(executor_input.outputs.output_file).unlink(missing_ok=True)
+        output_file = Path(executor_input.outputs.output_file)
+        output_file.unlink(missing_ok=True)
+        output_file.parent.mkdir(parents=True, exist_ok=True)
         self._download(executor_input, local_root, log)
         _make_output_folders(executor_input, local_root)
         container = task.executor.container
@@ -154,7 +169,10 @@ class TaskRunner:
                     _say(log, f"nothing lies at {artifact.uri} (looked in {self._place(artifact.uri)})")
 
     def _collected(self, task: TaskSpec, executor_input: Any, log: IO[bytes]) -> TaskOutputs:
-        executor_output = read_executor_output(Path(executor_input.outputs.output_file))
+        said = Path(executor_input.outputs.output_file)
+        executor_output = read_executor_output(said)
+        if said.is_file():
+            shutil.copyfile(said, self.folder.task_path(task) / "executor_output.json")
         outputs = merged_outputs(executor_input, executor_output, task, self.first_ids[task.name])
         local_root = self.folder.task_path(task) / "local"
         for name, artifact in outputs.artifacts.items():

@@ -1,6 +1,7 @@
 """Placeholders in a container's command, replaced as KFP's launcher replaces them."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from core.errors import ConfigError
 from pipeline.kubeflow.local_store import launcher_path
 
 _EXECUTOR_INPUT = "{{$}}"
+_PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 
 
 def filled_command(command: Sequence[str], executor_input: Any, local_root: Path) -> list[str]:
@@ -34,6 +37,27 @@ def filled_command(command: Sequence[str], executor_input: Any, local_root: Path
         for placeholder, value in replacements:
             filled[index] = filled[index].replace(placeholder, value)
     return filled
+
+
+def check_parameters_wired(command: Sequence[str], executor_input: Any) -> None:
+    """Refuse a command that names a parameter which the task does not take; its default alone does not help.
+
+    Args:
+        command: Program and arguments, as in the package.
+        executor_input: The task's `ExecutorInput`, defaults not yet filled in.
+
+    Raises:
+        ConfigError: KFP's driver would fail.
+
+    Source:
+        kubeflow/pipelines, backend/src/v2/driver/util.go, resolveContainerArgs.
+    """
+    named = {name for text in command if "$.outputs" not in text for name in _PARAMETER.findall(text)}
+    if missing := sorted(named - set(executor_input.inputs.parameter_values)):
+        raise ConfigError(
+            f"The command names parameters that the task does not take: {missing}. Expected an input of the task for "
+            "each. Compile the package again with `perennial kubeflow compile`."
+        )
 
 
 def executor_input_text(executor_input: Any) -> str:

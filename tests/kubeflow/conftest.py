@@ -31,10 +31,10 @@ def _input(source: str) -> dict[str, Any]:
 def make_package() -> Callable[..., str]:
     """Write a package: `tasks` by name, each with the keys below, all optional.
 
-    command: what runs, or `python` for a script of this interpreter; args; env; retries; condition; after: tasks
-    before it; inputs: {name: "task.key"} of artifacts; parameters: {name: constant or "param:NAME"}; from_outputs:
-    {name: "task.key"} of parameters; outputs: names of artifacts; output_parameters: {name: type}; uri: it is an
-    importer; extra: more keys of the task, as in the spec.
+    command: what runs, or `python` for a script of this interpreter; args; env; retries; max_duration: of all attempts;
+    condition; after: tasks before it; inputs: {name: "task.key"} of artifacts; parameters: {name: constant or
+    "param:NAME"}; from_outputs: {name: "task.key"} of parameters; types: {name: definition} of its parameters;
+    outputs: names of artifacts; output_parameters: {name: type}; uri: it is an importer; extra: more keys of the task.
     """
 
     def make(
@@ -79,7 +79,10 @@ def _task(name: str, task: Mapping[str, Any]) -> dict[str, Any]:
     if "condition" in task:
         written["triggerPolicy"] = {"condition": task["condition"]}
     if "retries" in task:
+        duration = task.get("max_duration", "86400s")
         written["retryPolicy"] = {"maxRetryCount": task["retries"], "backoffDuration": "3600s"}
+        if duration:
+            written["retryPolicy"]["backoffMaxDuration"] = duration
     return written | task.get("extra", {})
 
 

@@ -78,7 +78,7 @@ def test_tasks_run_in_order_and_hand_on_their_files_through_the_store(run, log, 
     assert made.state == "succeeded"
     assert told == [("write", "running"), ("write", "succeeded"), ("read", "running"), ("read", "succeeded")]
     assert log("read") == ["hello"]
-    stored = tmp_path / "run/store/minio/mlpipeline/v2/artifacts/run-1/write/made/file"
+    (stored,) = (tmp_path / "run/store/minio/mlpipeline/v2/artifacts/tiny/run-1/write").glob("*/made/file")
     assert stored.read_text() == "hello\n"
 
 
@@ -95,7 +95,7 @@ def test_a_task_that_opens_the_uri_itself_fails_as_on_a_cluster(run):
 def test_a_task_sees_only_the_artifacts_that_it_takes(run):
     tasks = {
         "write": {"command": WRITE, "args": ["hello"], "outputs": ["made"]},
-        "spy": {"command": ["sh", "-c", 'test -z "$(ls "$PERENNIAL_LOCAL_ROOT")"'], "after": ["write"]},
+        "spy": {"command": ["sh", "-c", 'test -z "$(find "$PERENNIAL_LOCAL_ROOT" -type f)"'], "after": ["write"]},
     }
     assert run(tasks)[0].state == "succeeded"
 
@@ -107,7 +107,7 @@ def test_a_folder_as_pipeline_root_needs_no_copies(run, log, tmp_path):
     }
     run(tasks, pipeline_root=str(tmp_path / "artifacts"))
     assert log("read") == ["hello"]
-    assert (tmp_path / "artifacts/run-1/write/made/file").exists()
+    assert len(list((tmp_path / "artifacts/tiny/run-1/write").glob("*/made/file"))) == 1
     assert not (tmp_path / "run/store").exists()
 
 
@@ -180,15 +180,33 @@ def test_an_output_parameter_that_is_not_written_fails_its_task(run):
 
 
 def test_defaults_and_facts_of_the_run_fill_parameters(run, log):
+    show = "import json, sys; print(sorted(json.loads(sys.argv[1])['inputs']['parameterValues'].items()))"
     tasks = {
         "show": {
-            "command": ["echo", "{{$.inputs.parameters['name']}}", "{{$.inputs.parameters['more']}}"],
+            "python": show,
+            "args": ["{{$}}"],
             "parameters": {"name": "{{$.pipeline_job_name}}"},
             "types": {"more": {"parameterType": "STRING", "defaultValue": "by default"}},
         }
     }
     run(tasks)
-    assert log("show") == ["run-1 by default"]
+    assert log("show") == ["[('more', 'by default'), ('name', 'run-1')]"]
+
+
+def test_a_command_that_names_a_mere_default_fails_as_in_kfp(run):
+    task = {
+        "command": ["echo", "{{$.inputs.parameters['more']}}"],
+        "types": {"more": {"parameterType": "STRING", "defaultValue": "by default"}},
+    }
+    with pytest.raises(NodeError, match=r"names parameters that the task does not take: \['more'\]"):
+        run({"show": task})
+
+
+def test_every_task_has_the_launchers_output_for_its_log(run, log):
+    show = "import json, sys; print(json.loads(sys.argv[1])['outputs']['artifacts'])"
+    run({"show": {"python": show, "args": ["{{$}}"]}})
+    assert "'executor-logs'" in log("show")[0]
+    assert "'schemaTitle': 'system.Artifact'" in log("show")[0]
 
 
 @pytest.mark.parametrize("text", ["it's", 'say "x"', "größer → 好", "a\nb", "$(date) `date` \\n", "{{not one}}"])
@@ -273,6 +291,19 @@ def test_a_failed_task_is_tried_again_as_often_as_the_package_says(run, log, tmp
 
 def read_task(tmp_path, name):
     return read_package((tmp_path / "run/package.yaml").read_text()).task_named(name)
+
+
+def test_without_a_bound_on_all_attempts_argo_never_tries_again(run, tmp_path):
+    with pytest.raises(NodeError, match="'flaky' failed: exit code 1"):
+        run({"flaky": {"command": ["false"], "retries": 2, "max_duration": None}})
+    assert RunFolder(tmp_path / "run").task(read_task(tmp_path, "flaky")).attempts == 1
+
+
+def test_an_importer_of_a_folder_fails_where_artifacts_lie_in_a_store(run, tmp_path):
+    with pytest.raises(NodeError, match="Expected a URI in an object store"):
+        run({"model-importer": {"uri": str(tmp_path)}})
+    made, _ = run({"model-importer": {"uri": str(tmp_path)}}, pipeline_root=str(tmp_path), root=tmp_path / "other")
+    assert made.state == "succeeded"
 
 
 @pytest.mark.parametrize("is_remote", [True, False], ids=["store", "folder"])
