@@ -51,12 +51,12 @@ class TransformGraph(tf.Module):
         """Return the model's inputs and the label, shape `(batch, 1)`, for serialized examples of shape `(batch,)`."""
         name = self.feature_set.label.name
         raw = tf.io.parse_example(serialized, {**self.raw_spec, name: self.label_spec})
-        transformed = self._layer(raw)
+        transformed = self._apply(raw)
         return self._model_inputs(transformed), transformed[name]
 
     def transformed(self, raw: Tensors) -> Tensors:
         """Return the model's inputs for parsed raw columns."""
-        return self._model_inputs(self._layer(raw))
+        return self._model_inputs(self._apply(raw))
 
     def constants(self, names: list[str]) -> dict[str, tuple[float, ...]]:
         """Return outputs that are equal in every row: what the graph was analysed to, as `schemas.analysis` says.
@@ -66,7 +66,7 @@ class TransformGraph(tf.Module):
         """
         # Any row will do; this one has zeros and empty strings where the schema demands a value.
         spec = {name: _with_default(item) for name, item in self.raw_spec.items()}
-        outputs = self._layer(tf.io.parse_example([b""], spec))
+        outputs = self._apply(tf.io.parse_example([b""], spec))
         absent = sorted(set(names) - outputs.keys())
         if absent:
             raise TrainingError(
@@ -83,6 +83,12 @@ class TransformGraph(tf.Module):
         # The file of a refreshed vocabulary may hold more tokens than have an id.
         tokens = self._output.vocabulary_by_name(name)[: spec.capacity]
         return tuple(token_text(token) for token in tokens if token != _NO_TOKEN)
+
+    def _apply(self, raw: Tensors) -> Tensors:
+        # Not by calling the layer: Keras would count it as built, and trace it once more whenever it is saved, which
+        # takes longer than all the rest of saving a model and is never read.
+        outputs: Tensors = self._layer.call(raw)
+        return outputs
 
     def _model_inputs(self, transformed: Tensors) -> Tensors:
         return {item.name: transformed[item.name] for item in model_inputs(self.feature_set)}
