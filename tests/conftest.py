@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -10,10 +11,11 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+import click
 import pytest
 from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
@@ -79,6 +81,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("skipped")
     for reason, num_tests in reasons.most_common():
         terminalreporter.write_line(f"SKIPPED [{num_tests}] {reason}", yellow=True)
+
+
+@pytest.fixture
+def parse_command() -> Callable[[str], None]:
+    """Parse a line of documentation as `perennial` would: nothing runs, but a wrong option or argument raises."""
+    from cli.main import perennial
+
+    def parse(line: str) -> None:
+        command: click.Command = perennial
+        context, words = None, shlex.split(line)
+        while isinstance(command, click.Group):
+            context = command.make_context(command.name, list(words), parent=context)
+            command = command.commands[words.pop(0)]
+        command.make_context(command.name, words, parent=context)
+
+    return parse
 
 
 class Evaluations:

@@ -1,14 +1,11 @@
 """What docs/operations.md shows can be said to the program: its configs load, its commands parse."""
 
 import re
-import shlex
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 
-from cli.main import perennial
 from pipeline.config import load_config
 
 TEXT = Path("docs/operations.md").read_text(encoding="utf-8")
@@ -31,13 +28,8 @@ def test_there_are_examples():
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_parse(line):
-    command: click.Command = perennial
-    context, words = None, shlex.split(line)
-    while isinstance(command, click.Group):
-        context = command.make_context(command.name, list(words), parent=context)
-        command = command.commands[words.pop(0)]
-    command.make_context(command.name, words, parent=context)
+def test_commands_parse(line, parse_command):
+    parse_command(line)
 
 
 def test_every_event_of_the_log_is_named():
