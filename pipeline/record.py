@@ -102,7 +102,7 @@ def read_outcome(
             "reasons": (*(gate.reasons or _why_blessed(gate, HEADLINE_METRIC[config.label.task])), *notes),
             "gate": gate,
             "replay_uri": _replay_uri(nodes, plan),
-            "prequential": _read_prequential(nodes, locate),
+            "prequential": trained.prequential if trained else _read_prequential(nodes, locate),
             "push": push,
             "model": _read_model(nodes, plan),
             "training": trained.training if trained else _read_training(nodes["Trainer"], locate),

@@ -58,6 +58,7 @@ class GraphShape(Record):
         trains = self.name not in ("score", "judgement")
         takes = {
             "run_id": True,
+            "code_digest": True,
             "span": True,
             "window": self.has_window,
             "analysis_window": self.analysis == "own",
@@ -147,6 +148,7 @@ def plan_values(config: Config, plan: RunPlan, code_digest: str) -> dict[str, st
     """
     values: dict[str, str | int | None] = {
         "run_id": plan.run_id,
+        "code_digest": code_digest,
         "span": encode_spans((plan.span,)),
         "window": encode_spans(plan.window),
         "analysis_window": encode_spans(plan.analysis_window),

@@ -89,6 +89,12 @@ def _check_environment(config: Config) -> None:
 def _check_paths(config: Config, volume: VolumeOptions) -> None:
     folder = PurePosixPath(volume.mount)
     for key, url in (("ledger", config.ledger), ("metadata", config.metadata)):
+        if not url:
+            raise ConfigError(
+                f"{key} is left to its default, a SQLite file, which pods of several nodes would damage. Expected the "
+                f"URL of a database server, as {key}: env:NAME with kubeflow.secrets.NAME; received none. Set it; on a "
+                f"cluster of one node, {_SQLITE}{folder}/... will do."
+            )
         if url.startswith(_SQLITE) and not _lies_in(url.removeprefix(_SQLITE), folder):
             raise _unmounted(key, url, f"a database server's URL or {_SQLITE}{folder}/...")
     if config.serving_folder and not _lies_in(config.serving_folder, folder):

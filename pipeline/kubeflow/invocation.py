@@ -26,8 +26,8 @@ from core.errors import ConfigError
 from pipeline.kubeflow.publication import Channels
 from pipeline.kubeflow.uris import check_brought, local_path
 
-# An input of the package's own, for the task's command line; no executor knows it.
-RUN_ID_PARAMETER = "run_id"
+# Inputs of the package's own, for the task's command line; no executor knows them.
+TASK_PARAMETERS = ("run_id", "code_digest")
 # An output that KFP gives every task and its launcher fills; TFX could not even import its type.
 LOGS_OUTPUT = "executor-logs"
 
@@ -61,7 +61,8 @@ def read_invocation(executor_input: str, inputs_spec: str | None) -> Invocation:
     """
     message = _parsed(executor_input, pipeline_spec_pb2.ExecutorInput())
     spec = _parsed(inputs_spec, pipeline_spec_pb2.ComponentInputsSpec()) if inputs_spec else None
-    message.inputs.parameter_values.pop(RUN_ID_PARAMETER, None)
+    for name in TASK_PARAMETERS:
+        message.inputs.parameter_values.pop(name, None)
     message.outputs.artifacts.pop(LOGS_OUTPUT, None)
     _name_types(message.inputs.artifacts, spec)
     return Invocation(

@@ -28,8 +28,8 @@ __all__ = ["Package", "compile_controller_package", "compile_package", "config_i
 
 SCHEMA_VERSION = "2.1.0"
 _PYTHON_MODULE = ("python", "-m")
-_RUN_ID = "run_id"
-_RUN_ID_PLACEHOLDER = "{{$.inputs.parameters['run_id']}}"
+# What every task gets: which run it belongs to, and the digest of the code that planned it.
+_TASK_PARAMETERS = ("run_id", "code_digest")
 # Environment variable that tells the two recorders apart.
 TASK_VARIABLE = "PERENNIAL_TASK"
 # KFP replaces it by the whole ExecutorInput, as JSON.
@@ -134,10 +134,11 @@ class _Draft:
         container = self.executor(node_id)["container"]
         metadata = self._config.metadata or f"sqlite:///{self._config.metadata_path}"
         arguments = ["--node-id", node_id, "--node-type", node_type, "--pipeline", self._config.name]
-        arguments += ["--run-id", _RUN_ID_PLACEHOLDER, "--metadata", metadata]
+        arguments += ["--run-id", _placeholder("run_id"), "--code-digest", _placeholder("code_digest")]
+        arguments += ["--metadata", metadata]
         container["args"] = [*arguments, *container["args"]]
         self._finish(node_id)
-        self._take_run_id(node_id)
+        self._take(node_id, *_TASK_PARAMETERS)
 
     def add_recorders(self) -> None:
         """Add the tasks that record the run: one behind the condition of the guarded nodes, one behind its negation.
@@ -178,7 +179,7 @@ class _Draft:
         self, node_id: str, inputs: dict[str, tuple[str, str]], *, after: list[str], condition: str | None
     ) -> None:
         config = _config_argument(self._config)
-        arguments = ("--config", config, "--run-id", _RUN_ID_PLACEHOLDER, "--executor-input", _EXECUTOR_INPUT)
+        arguments = ("--config", config, "--run-id", _placeholder("run_id"), "--executor-input", _EXECUTOR_INPUT)
         self.add(node_id, module="pipeline.kubeflow.recorder", arguments=arguments)
         # KFP takes components of the same container for one, with the inputs of whichever it meets first.
         self.executor(node_id)["container"].setdefault("env", []).append({"name": TASK_VARIABLE, "value": node_id})
@@ -192,18 +193,19 @@ class _Draft:
         task["dependentTasks"] = sorted({*after, *(producer for producer, _ in inputs.values())})
         if condition is not None:
             task["triggerPolicy"] = {"condition": condition}
-        self._take_run_id(node_id)
+        self._take(node_id, "run_id")
 
     def _finish(self, node_id: str) -> None:
         self.executor(node_id)["container"] |= container_settings(self._config.kubeflow, node_id)
         self.tasks[node_id] |= task_settings(self._config.kubeflow)
         self._labels[self._components[node_id]["executorLabel"]] = node_id
 
-    def _take_run_id(self, node_id: str) -> None:
-        definition, value = {"parameterType": "STRING"}, {"componentInputParameter": _RUN_ID}
-        _parameters(self._root, "inputDefinitions")[_RUN_ID] = dict(definition)
-        _parameters(self._components[node_id], "inputDefinitions")[_RUN_ID] = definition
-        _parameters(self.tasks[node_id], "inputs")[_RUN_ID] = value
+    def _take(self, node_id: str, *names: str) -> None:
+        """Hand parameters of the run to a task, as texts."""
+        for name in names:
+            _parameters(self._root, "inputDefinitions")[name] = {"parameterType": "STRING"}
+            _parameters(self._components[node_id], "inputDefinitions")[name] = {"parameterType": "STRING"}
+            _parameters(self.tasks[node_id], "inputs")[name] = {"componentInputParameter": name}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -220,6 +222,11 @@ _Dumper.add_representer(str, _represent_text)
 def _parameters(holder: dict[str, Any], section: str) -> dict[str, Any]:
     parameters: dict[str, Any] = holder.setdefault(section, {}).setdefault("parameters", {})
     return parameters
+
+
+def _placeholder(name: str) -> str:
+    """Return what KFP replaces by the value of a task's parameter."""
+    return f"{{{{$.inputs.parameters['{name}']}}}}"
 
 
 def _config_argument(config: Config) -> str:

@@ -1,8 +1,8 @@
 """The entry point of every container task: runs one node of the DAG and records it.
 
-    python -m pipeline.kubeflow.task --node-id ID --node-type TYPE --pipeline NAME --run-id ID --metadata URL \
-        --executor_class_path CLASS --json_serialized_invocation_args JSON [--json_serialized_inputs_spec_args JSON] \
-        [Beam's options]
+    python -m pipeline.kubeflow.task --node-id ID --node-type TYPE --pipeline NAME --run-id ID \
+        --code-digest DIGEST --metadata URL --executor_class_path CLASS --json_serialized_invocation_args JSON \
+        [--json_serialized_inputs_spec_args JSON] [Beam's options]
 
 TFX's own entry point opens artifacts by their URIs, and records nothing; its flags mean the same here.
 """
@@ -17,6 +17,7 @@ from core.errors import ConfigError, PipelineError
 from pipeline.config import url_from_environment
 from pipeline.failures import failure_of
 from pipeline.quiet import quiet_libraries
+from pipeline.sources import digest_of_code
 
 # The image's name, for messages; who builds or names the image may set it.
 IMAGE_VARIABLE = "PERENNIAL_IMAGE"
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "node-type": "name of its execution type",
         "pipeline": "name of the pipeline",
         "run-id": "name of the run",
+        "code-digest": "digest of the code that planned the run; a task of other code refuses to run",
         "metadata": "URL of ML Metadata, or env:NAME of the environment variable that has it",
         "executor_class_path": "dotted path of the TFX executor",
         "json_serialized_invocation_args": "KFP's ExecutorInput",
@@ -77,6 +79,7 @@ def _run(options: argparse.Namespace, beam_args: list[str]) -> None:
     )
     publication = NodePublication(url, node)
     try:
+        _check_code(options.code_digest)
         asked = read_invocation(options.json_serialized_invocation_args, options.json_serialized_inputs_spec_args)
         execution_id, inputs = publication.begin(asked.inputs, asked.exec_properties)
         known = replace(asked, inputs=inputs)
@@ -90,6 +93,21 @@ def _run(options: argparse.Namespace, beam_args: list[str]) -> None:
         raise failure from (error if failure is not error else error.__cause__)
 
 
+def _check_code(planned_by: str) -> None:
+    """Refuse to run a plan by other code than made it: lineage would name the wrong one."""
+    if (here := digest_of_code()) != planned_by:
+        raise ConfigError(
+            f"The code in {_image()} is not the code that planned this run. Expected digest {planned_by[:12]}; "
+            f"received {here[:12]}. Build the image from the sources that you submit from, and name it as "
+            "`kubeflow.image` in the config, or submit from inside the image; then run the span again."
+        )
+
+
+def _image() -> str:
+    image = os.environ.get(IMAGE_VARIABLE)
+    return f"image {image!r}" if image else "the image of this task"
+
+
 def _missing_module(error: BaseException) -> ConfigError | None:
     """Return what to do about a module that the image lacks, if that is what happened."""
     cause: BaseException | None = error
@@ -97,9 +115,8 @@ def _missing_module(error: BaseException) -> ConfigError | None:
         cause = cause.__cause__ or cause.__context__
     if cause is None:
         return None
-    image = os.environ.get(IMAGE_VARIABLE)
     return ConfigError(
-        f"Module {cause.name!r} is not in {f'image {image!r}' if image else 'the image of this task'}. Expected an "
+        f"Module {cause.name!r} is not in {_image()}. Expected an "
         "image that has the modules of your preprocessing_fn, model and components; received "
         f"PYTHONPATH={os.environ.get('PYTHONPATH', '')!r}. Install the module in the image, and name that image as "
         "`kubeflow.image` in the config."

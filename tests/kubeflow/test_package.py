@@ -86,6 +86,7 @@ def test_node_says_who_it_is_before_the_arguments_of_tfx(specs):
     assert value_of(container, "--node-type") == DriftGate.get_class_type()
     assert value_of(container, "--pipeline") == "flights"
     assert value_of(container, "--metadata") == "env:METADATA_URL"
+    assert value_of(container, "--code-digest") == "{{$.inputs.parameters['code_digest']}}"
     ours = container["args"].index("--executor_class_path")
     assert container["args"][ours + 1] == "components.drift_gate.DriftGate_Executor"
     assert value_of(container, "--json_serialized_invocation_args") == "{{$}}"

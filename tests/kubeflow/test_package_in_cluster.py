@@ -8,11 +8,12 @@ from core.errors import ConfigError
 from pipeline.kubeflow.in_cluster import config_in_cluster, controller_config
 
 VOLUME = "kubeflow.volume={claim: perennial, mount: /data}"
+DATABASES = ("ledger=mysql://db/ledger", "metadata=mysql://db/metadata")
 SECRETS = "kubeflow.secrets={LEDGER_URL: {secret: databases, key: ledger}}"
 
 
 def test_with_a_volume_all_lies_on_it(make_config):
-    config = config_in_cluster(make_config(VOLUME, "root=/home/somebody/flights"))
+    config = config_in_cluster(make_config(VOLUME, *DATABASES, "root=/home/somebody/flights"))
     assert config.root == "/data/flights"
     assert config.spans_path == Path("/data/flights/spans")
     assert config.serving_path == Path("/data/flights/serving/flights")
@@ -29,7 +30,7 @@ def test_without_one_the_places_are_those_of_this_machine(make_config):
 
 @given(has_volume=st.booleans(), root=st.sampled_from(["", "var/x", "/var/x"]), host=st.sampled_from(["", "http://h"]))
 def test_places_change_nothing_that_shapes_a_model_and_twice_is_once(make_config, has_volume, root, host):
-    overrides = [f"root={root!r}", f"kubeflow.host={host!r}", *([VOLUME] if has_volume else [])]
+    overrides = [f"root={root!r}", f"kubeflow.host={host!r}", *([VOLUME, *DATABASES] if has_volume else [])]
     config = make_config(*overrides)
     once = config_in_cluster(config)
     assert config_in_cluster(once) == once
@@ -79,7 +80,7 @@ def test_a_variable_is_set_once(make_config):
 )
 def test_a_place_that_is_not_mounted_is_refused(override, match, make_config):
     with pytest.raises(ConfigError, match=match):
-        config_in_cluster(make_config(VOLUME, override))
+        config_in_cluster(make_config(VOLUME, *DATABASES, override))
     # Without a volume, every place of this machine is as good as it was.
     config_in_cluster(make_config(override))
 
@@ -94,7 +95,13 @@ def test_a_place_that_is_not_mounted_is_refused(override, match, make_config):
     ],
 )
 def test_a_place_on_the_volume_or_elsewhere_in_the_cluster_is_not(override, make_config):
-    config_in_cluster(make_config(VOLUME, override))
+    config_in_cluster(make_config(VOLUME, *DATABASES, override))
+
+
+@pytest.mark.parametrize(("key", "given"), [("ledger", DATABASES[1:]), ("metadata", DATABASES[:1])])
+def test_a_file_on_a_shared_volume_must_be_asked_for(key, given, make_config):
+    with pytest.raises(ConfigError, match=f"{key} is left to its default, a SQLite file.*as {key}: env:NAME"):
+        config_in_cluster(make_config(VOLUME, *given))
 
 
 @pytest.mark.parametrize("name", ["a" * 58, "flights-"])

@@ -16,6 +16,7 @@ from lineage.runs import node_failures, node_runs
 from lineage.store import opened_store
 from pipeline.kubeflow.task import IMAGE_VARIABLE, main
 from pipeline.kubeflow.uris import LOCAL_ROOT_VARIABLE
+from pipeline.sources import digest_of_code
 
 STORE = "minio://mlpipeline/v2/artifacts"
 EXECUTORS = """
@@ -92,6 +93,7 @@ class Launcher:
         outputs: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
         metadata: str | None = None,
+        code_digest: str | None = None,
     ) -> int:
         """Run a task and return its exit code.
 
@@ -102,12 +104,13 @@ class Launcher:
             outputs: Type by channel.
             parameters: Texts and integers.
             metadata: Another URL of ML Metadata.
+            code_digest: Of the code that planned the run, if not this one.
         """
         asked = {
             # KFP's driver leaves the types of inputs out, and adds an output of its own.
             "inputs": {
                 "artifacts": {key: {"artifacts": [said]} for key, (_, said) in (inputs or {}).items()},
-                "parameterValues": {**(parameters or {}), "run_id": "run-1"},
+                "parameterValues": {**(parameters or {}), "run_id": "run-1", "code_digest": digest_of_code()},
             },
             "outputs": {
                 "artifacts": {
@@ -125,7 +128,7 @@ class Launcher:
             },
         }
         words = ["--node-id", node, "--node-type", f"type.of.{node}", "--pipeline", "flights", "--run-id", "run-1"]
-        words += ["--metadata", metadata or self.url]
+        words += ["--code-digest", code_digest or digest_of_code(), "--metadata", metadata or self.url]
         words += ["--executor_class_path", executor if "." in executor else f"task_executors.{executor}"]
         words += ["--json_serialized_invocation_args", json.dumps(asked)]
         return main([*words, "--json_serialized_inputs_spec_args", json.dumps(spec), "--runner=FnApiRunner"])
@@ -318,9 +321,29 @@ def test_an_input_that_was_not_brought_is_named_with_its_uri(
     assert f"received {left}." in text
 
 
+def test_a_plan_of_other_code_is_refused(
+    launcher: Launcher, make_spans: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else lineage would name code that never ran."""
+    monkeypatch.setenv(IMAGE_VARIABLE, "perennial:old")
+    assert make_spans(code_digest="0123456789abcdef") == ConfigError.exit_code
+    name, text = launcher.failure("ExampleGen")
+    assert name == "ConfigError"
+    assert "image 'perennial:old' is not the code that planned this run. Expected digest 0123456789ab" in text
+
+
 def test_a_text_that_is_no_executor_input_is_refused(launcher: Launcher, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--node-id", "Gate", "--node-type", "t", "--pipeline", "flights", "--run-id", "run-1", "--metadata"]
-    words += [launcher.url, "--executor_class_path", "x", "--json_serialized_invocation_args", "{{$}}"]
+    words = ["--node-id", "Gate", "--node-type", "t", "--pipeline", "flights", "--run-id", "run-1"]
+    words += [
+        "--code-digest",
+        digest_of_code(),
+        "--metadata",
+        launcher.url,
+        "--executor_class_path",
+        "x",
+        "--json_serialized_invocation_args",
+        "{{$}}",
+    ]
     assert main(words) == ConfigError.exit_code
     assert "ExecutorInput cannot be read" in capsys.readouterr().err
 
