@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from core.errors import ConfigError
 from schemas.base import Record
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 RunState = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 TaskState = Literal["pending", "running", "succeeded", "failed", "skipped"]
 OVER: frozenset[RunState] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class InvalidRequestError(ConfigError):
+    """The cluster refuses what is asked, such as a package or its values, and always will; nothing was started."""
 
 
 class TaskRun(Record):

@@ -20,7 +20,7 @@ from lineage.store import opened_store
 from pipeline.config import Config
 from pipeline.cycle import NodeObserver, TfxDag
 from pipeline.decision import Decision
-from pipeline.kubeflow.cluster import OVER, Cluster, ClusterRun, TaskRun
+from pipeline.kubeflow.cluster import OVER, Cluster, ClusterRun, InvalidRequestError, TaskRun
 from pipeline.kubeflow.package import Package, compile_package, config_in_cluster
 from pipeline.kubeflow.platform import RECORD, RECORD_BLOCKED
 from pipeline.plan import RunPlan
@@ -208,12 +208,14 @@ class _Progress:
 
 @contextmanager
 def _left_open() -> Iterator[None]:
-    """Let what the cluster refuses to this worker, such as an expired token, leave the run open.
+    """Let what keeps this worker away from the cluster, such as an expired token, leave the run open.
 
     The run may go on in the cluster all the same, and could not record itself once it is closed.
     """
     try:
         yield
+    except InvalidRequestError:
+        raise
     except ConfigError as error:
         raise UnavailableError(str(error)) from error
 

@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from core.clock import Clock
 from core.errors import ConfigError, PipelineError, UnavailableError
+from pipeline.kubeflow.cluster import InvalidRequestError
 from pipeline.kubeflow.options import FROM_ENVIRONMENT, KubeflowOptions
 
 # To connect, and between two bytes of an answer: an API that is alive takes seconds, even to compile a package.
@@ -142,7 +143,8 @@ class KfpApi:
         Raises:
             NotFoundError: the API knows nothing of that id or name.
             RefusedError: it does not let this user in.
-            ConfigError: it refuses what is asked, or what answers is no API.
+            InvalidRequestError: it refuses what is asked.
+            ConfigError: what answers is no API.
             UnavailableError: it does not answer, or asks to come again.
         """
         from kfp_server_api.exceptions import ApiException, OpenApiException
@@ -217,7 +219,7 @@ class KfpApi:
                 f"Kubeflow Pipelines at {self.host} could not do it now (HTTP {status}): {words}. Expected success. "
                 "Look at the log of its pod `ml-pipeline` if this stays."
             )
-        return ConfigError(
+        return InvalidRequestError(
             f"Kubeflow Pipelines at {self.host} refuses what was asked (HTTP {status}): {words}. Expected a request "
             "that fits its version and its namespaces. Correct the section `kubeflow` of the config."
         )

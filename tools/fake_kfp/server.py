@@ -83,8 +83,10 @@ class FakeKfp:
                 raise RefusedError(401, "Unauthenticated: the token is invalid or expired")
             return 200, json.dumps(self._route(request))
         except RefusedError as error:
-            body = {"error": str(error), "code": error.status, "message": str(error), "details": []}
-            return error.status, json.dumps(body)
+            return error.status, _error_body(error)
+        except Exception as error:
+            # Of a test's own callback, most likely: to be read in its output, not in a thread's.
+            return 400, _error_body(error)
 
     def _route(self, request: "Request") -> Document:
         for method, pattern, serve in _ROUTES:
@@ -125,6 +127,11 @@ class Request:
                 payload = part.get_payload(decode=True)
                 return payload.decode() if isinstance(payload, bytes) else ""
         raise RefusedError(400, "Failed to read pipeline from file")
+
+
+def _error_body(error: Exception) -> str:
+    words = f"{error}" if isinstance(error, RefusedError) else f"{type(error).__name__}: {error}"
+    return json.dumps({"error": words, "code": 13, "message": words, "details": []})
 
 
 def _handler(fake: FakeKfp) -> type[BaseHTTPRequestHandler]:

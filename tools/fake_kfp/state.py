@@ -14,6 +14,8 @@ from tools.fake_kfp.messages import RefusedError
 
 Document = dict[str, Any]
 OVER = ("SUCCEEDED", "FAILED", "CANCELED")
+# A test that looks at a run more often than this without anything new would look for ever.
+MAX_IDLE_LOOKS = 100
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "STRING": str,
@@ -112,6 +114,7 @@ class State:
         self.steps: list[Step] = []
         self.tasks: dict[str, dict[str, str]] = {}
         self.execute: Callable[[Document], None] | None = None
+        self._num_idle_looks = 0
 
     def add_named(self, records: Records, document: Document, **scope: str | None) -> Document:
         """Add a document whose name nobody else may have."""
@@ -171,6 +174,10 @@ class State:
             self._move(run, step.state)
             if step.error:
                 run["error"] = {"code": 13, "message": step.error}
+        elif run["state"] not in OVER:
+            self._num_idle_looks += 1
+            if self._num_idle_looks > MAX_IDLE_LOOKS:
+                raise RefusedError(400, f"Nobody says how run {run_id} goes on: add steps, or set `execute`")
         return {**run, "run_details": {"task_details": list(self._details(run))}}
 
     def terminate(self, run_id: str) -> None:
