@@ -21,6 +21,8 @@ from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 from xdist.scheduler import LoadScopeScheduling
 
+# Packages of tests that take longest, in order.
+LONGEST = {name: rank for rank, name in enumerate(("e2e", "trainer", "pipeline", "kubeflow", "ledger", "transform"))}
 START_SECONDS = 60
 # Where Debian puts the servers, which it leaves out of a user's PATH.
 SERVER_FOLDERS = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/sbin", os.environ.get("PATH", "")]
@@ -55,8 +57,8 @@ class Groups(LoadScopeScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the cycles, which take minutes each: what comes last should be short, or one process waits for it."""
-    items.sort(key=lambda item: item.path.parent.name != "e2e")
+    """Begin with the packages that take minutes: what comes last should be short, or one process waits for it."""
+    items.sort(key=lambda item: LONGEST.get(item.path.parent.name, len(LONGEST)))
 
 
 @event.listens_for(Engine, "connect")
