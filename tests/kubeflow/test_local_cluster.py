@@ -91,6 +91,18 @@ def test_the_end_of_the_process_ends_the_run_and_the_next_one_goes_on(cluster, c
     assert ended(following, run_id).state == "succeeded"
 
 
+def test_a_run_whose_worker_was_killed_goes_on_when_it_is_submitted_again(cluster, config, package, tmp_path):
+    (tmp_path / "word").write_text("bad")
+    ended(cluster, cluster.submit(package, run_name="run-1", parameters={}))
+    folder = RunFolder(tmp_path / "root/kubeflow/run-1")
+    folder.write(folder.record().model_copy(update={"state": "running"}))
+    (tmp_path / "word").write_text("good")
+    following = LocalCluster(config)
+    assert following.run("run-1").state == "failed"
+    assert following.run("run-1").error == "The process that ran it is gone."
+    assert ended(following, following.submit(package, run_name="run-1", parameters={})).state == "succeeded"
+
+
 def test_cancelling_ends_what_a_killed_worker_left_running(cluster, package, tmp_path):
     (tmp_path / "word").write_text("bad")
     ended(cluster, cluster.submit(package, run_name="run-1", parameters={}))
