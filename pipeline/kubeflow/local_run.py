@@ -139,20 +139,28 @@ def go_on(
     package = read_package(folder.package_path.read_text(encoding="utf-8"))
     with folder.held():
         record = folder.record()
-        plan = _Schedule(folder, package, record, options, on_task, stop, clock)
-        plan.check()
+        runner = TaskRunner(
+            folder=folder,
+            facts=record.facts,
+            store=LocalStore(Path(record.store)),
+            first_ids=_first_ids(package.tasks),
+            stop=stop,
+            clock=clock,
+        )
+        schedule = _Schedule(package, runner, options, on_task)
+        schedule.check()
         folder.write(record.model_copy(update={"state": "running", "error": None, "finished_at": None}))
         state: RunState = "failed"
         error: NodeError | StoppedError | None = None
         try:
-            failed = plan.run()
+            failed = schedule.run()
             if stop.is_set():
                 state = "cancelled"
                 error = StoppedError(f"The run was stopped. What succeeded stays: {_go_on_sentence(folder)}")
             elif failed:
                 error = _failure(folder, failed)
             else:
-                state = "succeeded" if plan.is_complete() else "pending"
+                state = "succeeded" if schedule.is_complete() else "pending"
         finally:
             said = None if error is None else str(error)
             folder.write(record.model_copy(update={"state": state, "error": said, "finished_at": clock.now()}))
@@ -168,32 +176,17 @@ class _Schedule:
     """
 
     def __init__(
-        self,
-        folder: RunFolder,
-        package: PackageSpec,
-        record: RunRecord,
-        options: LocalOptions,
-        on_task: Callable[[TaskRun], None],
-        stop: threading.Event,
-        clock: Clock,
+        self, package: PackageSpec, runner: TaskRunner, options: LocalOptions, on_task: Callable[[TaskRun], None]
     ) -> None:
-        self._folder = folder
+        self._tasks = package.tasks
+        self._runner = runner
         self._options = options
         self._on_task = on_task
-        self._stop = stop
-        self._clock = clock
-        self._tasks = package.tasks
+        self._folder = runner.folder
+        self._stop = runner.stop
         self._only = package.task_named(options.only) if options.only else None
         self._skipped = {package.task_named(name).name for name in options.skip}
-        self._records = {task.name: folder.task(task) for task in package.tasks}
-        self._runner = TaskRunner(
-            folder=folder,
-            facts=record.facts,
-            store=LocalStore(Path(record.store)),
-            first_ids=_first_ids(package.tasks),
-            stop=stop,
-            clock=clock,
-        )
+        self._records = {task.name: runner.folder.task(task) for task in package.tasks}
 
     def check(self) -> None:
         """Refuse to run a single task whose inputs are not there.
@@ -242,7 +235,7 @@ class _Schedule:
         for task in waiting:
             before = {self._records[name].state for name in task.upstream}
             if task.name in self._skipped or (self._only is None and "skipped" in before):
-                self._keep(task, TaskRecord(state="skipped", started_at=self._clock.now()))
+                self._keep(task, TaskRecord(state="skipped", started_at=self._runner.clock.now()))
             elif before <= {"succeeded"} and len(running) < self._options.max_parallel:
                 outputs = {name: record.outputs for name, record in self._records.items()}
                 self._records[task.name] = TaskRecord(state="running")

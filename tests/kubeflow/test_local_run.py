@@ -100,6 +100,31 @@ def test_a_task_sees_only_the_artifacts_that_it_takes(run):
     assert run(tasks)[0].state == "succeeded"
 
 
+def test_an_output_that_a_task_puts_elsewhere_fails_as_on_a_cluster(run):
+    elsewhere = PRODUCE.replace('"uri": artifact["uri"]', '"uri": "minio://other/made"')
+    with pytest.raises(NodeError, match=r"output lies at 'minio://other/made'\. Expected something below the pipeline"):
+        run({"write": {"python": elsewhere, "args": ["{{$}}"], "outputs": ["made"]}})
+
+
+def test_metadata_without_a_value_fails_as_on_a_cluster(run):
+    with pytest.raises(NodeError, match="gave metadata 'verdict' no value"):
+        run(
+            {
+                "write": {
+                    "python": PRODUCE.replace('"verdict": 1', '"verdict": None'),
+                    "args": ["{{$}}"],
+                    "outputs": ["made"],
+                }
+            }
+        )
+
+
+def test_what_a_task_says_must_be_an_executor_output(run):
+    python = "import json, sys; open(json.loads(sys.argv[1])['outputs']['outputFile'], 'w').write('{\"nothing\": 1}')"
+    with pytest.raises(NodeError, match=r"is no ExecutorOutput: .*nothing"):
+        run({"write": {"python": python, "args": ["{{$}}"]}})
+
+
 def test_a_folder_as_pipeline_root_needs_no_copies(run, log, tmp_path):
     tasks = {
         "write": {"command": WRITE, "args": ["hello"], "outputs": ["made"]},
