@@ -26,6 +26,7 @@ from lineage.tasks import fail_execution
 from pipeline.config import load_config
 from pipeline.controller import Controller
 from pipeline.cycle import Listeners, TfxDag, advance
+from pipeline.daemon import Daemon
 from pipeline.dags import make_dag
 from pipeline.decision import Decision
 from pipeline.kubeflow.cluster import ClusterRun, InvalidRequestError, TaskRun
@@ -33,6 +34,7 @@ from pipeline.kubeflow.dag import KubeflowDag
 from pipeline.kubeflow.package import Package
 from pipeline.plan import RunPlan, Skip
 from pipeline.shape import INT_PARAMETERS
+from pipeline.term import Seams
 from schemas.spans import Manifest, SpanRef, span_folder
 from tools.fake_kfp import Step
 
@@ -321,8 +323,12 @@ class Flights:
 
     def controller(self, **listeners):
         """Return a controller as a new process would make it."""
-        dag = KubeflowDag(self.config, self._cluster, self._clock, compiled=self._compiled)
-        return Controller(self.config, self.ledger, dag=dag, clock=self._clock, listeners=Listeners(**listeners))
+        heard = Listeners(**listeners)
+        return Controller(self.config, self.ledger, dag=self.dag(), clock=self._clock, listeners=heard)
+
+    def dag(self):
+        """Return a DAG on the fake, as a new process would make it."""
+        return KubeflowDag(self.config, self._cluster, self._clock, compiled=self._compiled)
 
     def record(self, run):
         """Do what the last task of a run does."""
@@ -410,3 +416,18 @@ def test_a_run_that_succeeded_without_a_record_is_an_error(flights, fake_kfp):
     fake_kfp.state.steps = [Step("SUCCEEDED")]
     with pytest.raises(LedgerError, match=r"succeeded in the cluster, but this ledger has no decision on it"):
         flights.controller().run_next()
+
+
+def test_the_daemon_runs_what_is_due_in_the_cluster(flights, fake_kfp, config, clock):
+    fake_kfp.state.execute = flights.record
+
+    def runner_of(ledger, listeners):
+        return Controller(config, ledger, dag=flights.dag(), clock=clock, listeners=listeners)
+
+    def open_ledger():
+        return Ledger.open(config.ledger_url, config.name, clock=clock)
+
+    seams = Seams(runner_of, open_ledger, clock, spawn=lambda work: work())
+    Daemon(config, seams, grace_seconds=0).run_once()
+    (run,) = fake_kfp.state.runs.by_id.values()
+    assert flights.ledger.run(run["display_name"]).outcome == "rejected"
