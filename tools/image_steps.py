@@ -80,6 +80,9 @@ def build_image(site: Site, stages: Sequence[Stage], base: Image) -> Image:
     image = base
     for stage in stages:
         image = images[stage.name] = _build_stage(site, stage, images.get(stage.base, base), images)
+    for folder in (site.work / "stages").iterdir():
+        if folder.name not in images:
+            shutil.rmtree(folder)
     return image
 
 
