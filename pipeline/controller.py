@@ -290,8 +290,7 @@ class Controller:
 
     def _give_up(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:
         """Clear up behind a dead worker whose run nobody goes on with; the run itself is closed last, by the caller."""
-        with self._ledger.fenced():
-            self._dag.give_up(run.run_id)
+        self._dag.give_up(run.run_id, self._ledger.fenced)
         self._put_back(run, outcome, why)
 
     def _put_back(self, run: RunRecord, outcome: RunOutcome, why: str) -> None:

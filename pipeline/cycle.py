@@ -37,6 +37,8 @@ _GUARDED = frozenset({"Prequential", "ReplayGen", "WindowExampleGen", "AnalysisE
 _STAGE_REACHED: dict[str, SpanState] = {"Trainer": "trained", "Gate": "evaluated"}
 # Outcomes after which the span is not done yet: a second run follows.
 _PASSING_OUTCOMES = frozenset({"cold_start", "champion_moved"})
+# Gives a block in which this worker alone writes; raises there if it may not write any more.
+Fence = Callable[[], AbstractContextManager[None]]
 
 
 class NodeObserver(Protocol):
@@ -66,8 +68,13 @@ class Dag(Protocol):
     def outcome(self, plan: RunPlan, *, first_version: int | None, trained: Decision | None) -> Outcome:
         """Return what the DAG of `plan` did; what `trained` did stands in it where it only judged that candidate."""
 
-    def give_up(self, run_id: str) -> None:
-        """End what a dead worker left running in a run that nobody goes on with."""
+    def give_up(self, run_id: str, fenced: Fence) -> None:
+        """End what a dead worker left running in a run that nobody goes on with.
+
+        Args:
+            run_id: The run.
+            fenced: What is written of it is written in this; others wait meanwhile, so waiting is done outside.
+        """
 
 
 class TfxDag:
@@ -95,11 +102,12 @@ class TfxDag:
         """Read what the DAG did from ML Metadata and its artifacts."""
         return read_outcome(self._config, plan, first_version=first_version, trained=trained)
 
-    def give_up(self, run_id: str) -> None:
+    def give_up(self, run_id: str, fenced: Fence) -> None:
         """Mark in ML Metadata as failed what is still running there, if the run ever got so far."""
-        if store_exists(self._config.metadata_url):
-            with opened_store(self._config.metadata_url, writable=True) as store:
-                end_executions(store, run_id)
+        with fenced():
+            if store_exists(self._config.metadata_url):
+                with opened_store(self._config.metadata_url, writable=True) as store:
+                    end_executions(store, run_id)
 
 
 def _ignore(_: object) -> None:

@@ -18,7 +18,7 @@ from core.errors import (
 from lineage.runs import NodeFailure, node_failures
 from lineage.store import opened_store
 from pipeline.config import Config
-from pipeline.cycle import NodeObserver, TfxDag
+from pipeline.cycle import Fence, NodeObserver, TfxDag
 from pipeline.decision import Decision
 from pipeline.kubeflow.cluster import OVER, Cluster, ClusterRun, InvalidRequestError, TaskRun
 from pipeline.kubeflow.package import Package, compile_package, config_in_cluster
@@ -101,11 +101,15 @@ class KubeflowDag:
             "`kubeflow.secrets` for its URL), delete the run in Kubeflow Pipelines, and run the span again."
         )
 
-    def give_up(self, run_id: str) -> None:
+    def give_up(self, run_id: str, fenced: Fence) -> None:
         """Cancel the run in the cluster, wait until nothing of it goes on, and end it in ML Metadata."""
+        with fenced():
+            # Who lost the lease must not cancel what its successor follows. The wait for the pods is outside: its last
+            # task may be at the ledger, and waits for whoever is inside.
+            pass
         if (found := self._cluster.find(run_id)) is not None:
             self._cluster.cancel(found)
-        self._tfx.give_up(run_id)
+        self._tfx.give_up(run_id, fenced)
 
     def _submit(self, plan: RunPlan) -> str:
         config = config_in_cluster(self._config)

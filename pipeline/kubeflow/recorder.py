@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from core.errors import ConfigError, LedgerError
 from ledger.ledger import Ledger
 from pipeline.config import Config
-from pipeline.cycle import Cycle, Listeners, NodeObserver
+from pipeline.cycle import Cycle, Fence, Listeners, NodeObserver
 from pipeline.decision import Decision
 from pipeline.failures import failure_of
 from pipeline.kubeflow.uris import check_brought, local_path
@@ -48,7 +48,7 @@ class FinishedDag:
         """Read what the DAG did from ML Metadata and from what the launcher brought."""
         return read_outcome(self._config, plan, first_version=first_version, trained=trained, locate=local_path)
 
-    def give_up(self, run_id: str) -> None:
+    def give_up(self, run_id: str, fenced: Fence) -> None:
         """Do nothing: who follows the run gives it up."""
 
 

@@ -295,7 +295,7 @@ def test_the_run_s_own_recorder_may_be_quicker(make_dag_on, failure, is_raised):
 def test_giving_up_cancels_what_the_cluster_knows(make_dag_on, is_known):
     cluster = FakeCluster(("running", {}))
     cluster.is_known = is_known
-    make_dag_on(cluster).give_up("run-1")
+    make_dag_on(cluster).give_up("run-1", nullcontext)
     assert cluster.calls == [("find", "run-1"), *([("cancel", "id-1")] if is_known else [])]
 
 

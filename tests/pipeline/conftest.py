@@ -149,8 +149,9 @@ class FakeDag:
         self.words: dict[int, str] = {}
         self.before: Callable[[RunPlan, str], None] = lambda plan, node: None
 
-    def give_up(self, run_id: str) -> None:
-        self.given_up.append(run_id)
+    def give_up(self, run_id: str, fenced: Any) -> None:
+        with fenced():
+            self.given_up.append(run_id)
 
     def nodes(self, plan: RunPlan) -> tuple[str, ...]:
         word = self.words.get(plan.span.span, "pushed")

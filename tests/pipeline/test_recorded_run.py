@@ -45,8 +45,8 @@ class RecordedElsewhere:
     def outcome(self, plan: Any, **_: Any) -> Any:
         raise AssertionError(f"nobody but the run itself reads the outcome of {plan.run_id}")
 
-    def give_up(self, run_id: str) -> None:
-        self._small.dag.give_up(run_id)
+    def give_up(self, run_id: str, fenced: Any) -> None:
+        self._small.dag.give_up(run_id, fenced)
 
 
 @pytest.fixture
