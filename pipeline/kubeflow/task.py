@@ -112,14 +112,14 @@ def _missing_module(error: BaseException) -> ConfigError | None:
     """Return what to do about a module that the image lacks, if that is what happened."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ModuleNotFoundError):
-        cause = cause.__cause__ or cause.__context__
+        # Not the context: libraries look for optional modules, and then raise something else.
+        cause = cause.__cause__
     if cause is None:
         return None
     return ConfigError(
-        f"Module {cause.name!r} is not in {_image()}. Expected an "
-        "image that has the modules of your preprocessing_fn, model and components; received "
-        f"PYTHONPATH={os.environ.get('PYTHONPATH', '')!r}. Install the module in the image, and name that image as "
-        "`kubeflow.image` in the config."
+        f"Module {cause.name!r} is not in {_image()}. Expected an image that has the modules of your preprocessing_fn, "
+        f"model and components; received PYTHONPATH={os.environ.get('PYTHONPATH', '')!r}. Install the module in the "
+        "image, and name that image as `kubeflow.image` in the config."
     )
 
 

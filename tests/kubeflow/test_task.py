@@ -59,7 +59,15 @@ class FromNothing(Spans):
 
 class Lacking(BaseExecutor):
     def Do(self, input_dict, output_dict, exec_properties):
-        import acme_features
+        from core.functions import load_function
+        load_function("acme_features:preprocess")
+
+class Optional(BaseExecutor):
+    def Do(self, input_dict, output_dict, exec_properties):
+        try:
+            import acme_features
+        except ImportError:
+            raise ValueError("odd")
 """
 
 
@@ -280,10 +288,11 @@ def test_a_failure_of_ours_is_said_recorded_and_in_the_exit_code(
     assert launcher.nodes()["ExampleGen"].state == "COMPLETE"
 
 
+@pytest.mark.parametrize("executor", ["Odd", "Optional"], ids=["plain", "after an optional import"])
 def test_any_other_failure_is_shown_with_its_traceback(
-    launcher: Launcher, make_spans: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    launcher: Launcher, make_spans: Callable[..., int], capsys: pytest.CaptureFixture[str], executor: str
 ) -> None:
-    assert make_spans("Odd") == NodeError.exit_code
+    assert make_spans(executor) == NodeError.exit_code
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert said.endswith("Node failed: Node 'ExampleGen' failed. ValueError: odd\n")
