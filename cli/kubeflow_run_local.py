@@ -136,5 +136,6 @@ class _TaskProgress:
         else:
             begun = self._running.pop(task.node_id, None)
             seconds = "       " if begun is None else f"{time.monotonic() - begun:5.1f} s"
-            self._console.print(f"{seconds}  [{_COLOURS.get(task.state, 'default')}]{task.state:<9}[/]  {task.node_id}")
+            word = "stopped" if task.state == "pending" else task.state
+            self._console.print(f"{seconds}  [{_COLOURS.get(task.state, 'default')}]{word:<9}[/]  {task.node_id}")
         self._status.update(", ".join(self._running) or "waiting")
