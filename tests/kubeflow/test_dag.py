@@ -3,12 +3,16 @@
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
+from core.clock import ManualClock
 from core.errors import (
     ConfigError,
     DataError,
@@ -116,7 +120,7 @@ class FakeObserver:
         stops_after: How many checks go well before the worker is asked to stop.
     """
 
-    def __init__(self, stops_after=99):
+    def __init__(self, stops_after=1000):
         self.told = []
         self.stops_after = stops_after
         self.failure = None
@@ -190,6 +194,23 @@ def test_every_node_is_told_of_once(make_dag_on, clock, config):
     assert cluster.calls == [("submit", "run-1")]
     assert cluster.values["run_id"] == "run-1"
     assert clock.monotonic() == 4 * config.kubeflow.poll_seconds
+
+
+STATES = st.sampled_from(["pending", "running", "succeeded", "failed", "skipped"])
+
+
+@given(looks=st.lists(st.dictionaries(st.sampled_from(["ExampleGen", "Trainer", "record"]), STATES), max_size=6))
+def test_whatever_the_cluster_says_a_node_starts_once_and_then_finishes_once(make_config, looks):
+    package = Package(name="flights", shape="cold", text="", digest="0")
+    cluster = FakeCluster(*(("running", nodes) for nodes in looks), ("succeeded", {}))
+    observer = FakeObserver()
+    clock = ManualClock(datetime(2026, 1, 2, tzinfo=UTC))
+    KubeflowDag(make_config(), cluster, clock, compiled=lambda config, shape: package).run(PLAN, observer)
+    assert len(set(observer.told)) == len(observer.told)
+    assert not any(said.startswith("record") for said in observer.told)
+    for said in observer.told:
+        if said.endswith("finished"):
+            assert observer.told.index(said) > observer.told.index(said.replace("finished", "started"))
 
 
 def test_who_submitted_is_told_where_to_look(make_dag_on):
