@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
@@ -199,6 +199,7 @@ def test_every_node_is_told_of_once(make_dag_on, clock, config):
 STATES = st.sampled_from(["pending", "running", "succeeded", "failed", "skipped"])
 
 
+@settings(max_examples=30, deadline=None)
 @given(looks=st.lists(st.dictionaries(st.sampled_from(["ExampleGen", "Trainer", "record"]), STATES), max_size=6))
 def test_whatever_the_cluster_says_a_node_starts_once_and_then_finishes_once(make_config, looks):
     package = Package(name="flights", shape="cold", text="", digest="0")
