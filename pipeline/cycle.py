@@ -15,7 +15,7 @@ from typing import Protocol
 
 from core.clock import Clock, SystemClock
 from core.digests import digest_of_file, digest_of_json
-from core.errors import DataError, StoppedError
+from core.errors import DataError, LeaseLostError, PipelineError, StoppedError
 from ledger.ledger import Ledger
 from lineage.garbage import end_executions
 from lineage.store import opened_store, store_exists
@@ -167,7 +167,12 @@ class Cycle:
         begun = self.clock.monotonic()
         started_at = started_at or self.clock.now()
         self.listeners.plan(plan)
-        self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
+        try:
+            self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
+        except PipelineError as error:
+            # What is recorded is done, though the pod that recorded it ended badly.
+            if isinstance(error, LeaseLostError) or self._ledger.run(plan.run_id).outcome is None:
+                raise
         if self._ledger.run(plan.run_id).outcome is not None:
             # A run in a cluster records itself, from inside.
             return read_decision_of(self._ledger, plan.run_id)

@@ -394,6 +394,16 @@ def test_a_run_that_records_itself_is_read_from_the_ledger(flights, fake_kfp):
     assert run["display_name"] == decision.run_id
 
 
+def test_what_is_recorded_is_done_though_its_pod_ended_badly(flights, fake_kfp):
+    def execute(run):
+        flights.record(run)
+        run["state"] = "FAILED"
+
+    fake_kfp.state.execute = execute
+    assert flights.controller().run_next().outcome == "rejected"
+    assert [run.outcome for run in flights.ledger.runs()] == ["rejected"]
+
+
 @pytest.fixture
 def left_run(flights, fake_kfp):
     """Return a run whose worker has left while it was at its first node."""
