@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from core.errors import ConfigError, PipelineError
 from pipeline.config import url_from_environment
@@ -21,6 +22,7 @@ from pipeline.sources import digest_of_code
 
 # The image's name, for messages; who builds or names the image may set it.
 IMAGE_VARIABLE = "PERENNIAL_IMAGE"
+_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,21 +127,23 @@ def _missing_module(error: BaseException) -> ConfigError | None:
 
 def _bound_threads() -> None:
     """Start as many threads as the container may use processors; TensorFlow would count all of the machine's."""
-    num_cpus = str(max(1, round(_usable_cpus())))
+    num_cpus = str(max(1, round(usable_cpus(_QUOTA_FILE))))
     for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(variable, num_cpus)
 
 
-def _usable_cpus() -> float:
-    """Return the processors of this container: what it is bound to, and at most its quota.
+def usable_cpus(quota_file: Path) -> float:
+    """Return the processors that this process may use: those it is bound to, and at most its quota.
+
+    Args:
+        quota_file: `cpu.max` of its control group; missing where there is none.
 
     Source:
         https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max: the quota and the period, in microseconds.
     """
     bound = float(len(os.sched_getaffinity(0)))
     try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
+        quota, period = quota_file.read_text(encoding="ascii").split()
         return bound if quota == "max" else min(bound, int(quota) / int(period))
     except (OSError, ValueError):
         return bound

@@ -1,6 +1,7 @@
 """A task runs an executor where the launcher has put the files, and is recorded as the node of a local run is."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from core.errors import ConfigError, LineageError, NodeError, TrainingError
 from lineage.runs import node_failures, node_runs
 from lineage.store import opened_store
-from pipeline.kubeflow.task import IMAGE_VARIABLE, main
+from pipeline.kubeflow.task import IMAGE_VARIABLE, main, usable_cpus
 from pipeline.kubeflow.uris import LOCAL_ROOT_VARIABLE
 from pipeline.sources import digest_of_code
 
@@ -370,6 +371,16 @@ def test_a_url_comes_from_the_environment(
     monkeypatch.setenv("METADATA_URL", launcher.url)
     assert make_spans(metadata="env:METADATA_URL") == 0
     assert launcher.nodes().keys() == {"ExampleGen"}
+
+
+@pytest.mark.parametrize(
+    ("text", "most"), [("50000 100000\n", 0.5), ("max 100000\n", 1e9), ("odd", 1e9), (None, 1e9)], ids=str
+)
+def test_a_container_uses_no_more_processors_than_its_quota(tmp_path: Path, text: str | None, most: float) -> None:
+    file = tmp_path / "cpu.max"
+    if text is not None:
+        file.write_text(text)
+    assert usable_cpus(file) == min(len(os.sched_getaffinity(0)), most)
 
 
 def test_help_names_every_flag_without_loading_tfx() -> None:
