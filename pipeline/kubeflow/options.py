@@ -7,6 +7,8 @@ from pydantic import Field, field_validator
 from schemas.base import Record
 
 FROM_ENVIRONMENT = "env:"
+# A task's own image, by name, which it can only be told.
+IMAGE_VARIABLE = "PERENNIAL_IMAGE"
 # Kubernetes quantities: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 _QUANTITY = r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _ENVIRONMENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")

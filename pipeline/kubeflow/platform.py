@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.errors import ConfigError, did_you_mean
-from pipeline.kubeflow.options import KubeflowOptions, ResourceOptions, Toleration
+from pipeline.kubeflow.options import IMAGE_VARIABLE, KubeflowOptions, ResourceOptions, Toleration
 
 RECORD = "record"
 RECORD_BLOCKED = "record-blocked"
@@ -55,10 +55,10 @@ def check_nodes(options: KubeflowOptions) -> None:
 def container_settings(options: KubeflowOptions, node_id: str) -> dict[str, Any]:
     """Return image, environment and resources of a task's container, as the pipeline spec has them."""
     resources = _resources(_resource_options(options, node_id))
-    environment = [{"name": name, "value": value} for name, value in sorted(options.environment.items())]
+    variables = {IMAGE_VARIABLE: options.image, **options.environment}
     return {
         "image": options.image,
-        **({"env": environment} if environment else {}),
+        "env": [{"name": name, "value": value} for name, value in sorted(variables.items())],
         **({"resources": resources} if resources else {}),
     }
 

@@ -17,11 +17,10 @@ from pathlib import Path
 from core.errors import ConfigError, PipelineError
 from pipeline.config import url_from_environment
 from pipeline.failures import failure_of
+from pipeline.kubeflow.options import IMAGE_VARIABLE
 from pipeline.quiet import quiet_libraries
 from pipeline.sources import digest_of_code
 
-# The image's name, for messages; who builds or names the image may set it.
-IMAGE_VARIABLE = "PERENNIAL_IMAGE"
 _QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 

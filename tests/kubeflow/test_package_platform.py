@@ -63,7 +63,9 @@ def test_secrets_are_referred_to_and_the_volume_is_mounted_in_every_task():
 
 
 def test_nothing_asked_for_is_nothing_said():
-    assert container_settings(options(), "Gate") == {"image": "perennial:0.1.0"}
+    # But for the image's name, which a task can only be told.
+    image = {"name": "PERENNIAL_IMAGE", "value": "perennial:0.1.0"}
+    assert container_settings(options(), "Gate") == {"image": "perennial:0.1.0", "env": [image]}
     assert executor_config(options()) == {}
 
 

@@ -15,7 +15,8 @@ import pytest
 from core.errors import ConfigError, LineageError, NodeError, TrainingError
 from lineage.runs import node_failures, node_runs
 from lineage.store import opened_store
-from pipeline.kubeflow.task import IMAGE_VARIABLE, main, usable_cpus
+from pipeline.kubeflow.options import IMAGE_VARIABLE
+from pipeline.kubeflow.task import main, usable_cpus
 from pipeline.kubeflow.uris import LOCAL_ROOT_VARIABLE
 from pipeline.sources import digest_of_code
 
