@@ -124,16 +124,27 @@ class TaskRunner:
         with open(self.folder.log_path(task), "wb") as log:
             for attempt in range(1, num_attempts + 1):
                 _say(log, f"attempt {attempt} of {num_attempts}")
-                record = record.model_copy(update={"attempts": record.attempts + 1})
-                code = self._launch(task, executor_input, record, log)
-                if self.stop.is_set():
-                    return record.model_copy(update={"state": "pending"})
-                record = record.model_copy(update={"exit_code": code})
-                if code == 0:
-                    outputs = self._collected(task, executor_input, log)
-                    return record.model_copy(update={"state": "succeeded", "outputs": outputs})
-                _say(log, _how_it_ended(code))
-        return record.model_copy(update={"state": "failed", "error": _how_it_ended(record.exit_code)})
+                anew = {"state": "running", "attempts": record.attempts + 1, "exit_code": None, "error": None}
+                record = self._attempt(task, executor_input, record.model_copy(update=anew), log)
+                if record.state != "failed":
+                    break
+                _say(log, str(record.error))
+        return record
+
+    def _attempt(self, task: TaskSpec, executor_input: Any, record: TaskRecord, log: IO[bytes]) -> TaskRecord:
+        """Launch a task once and collect what it made; the launcher's own failures are the task's."""
+        code = None
+        try:
+            code = self._launch(task, executor_input, record, log)
+            if self.stop.is_set():
+                return record.model_copy(update={"state": "pending"})
+            if code == 0:
+                outputs = self._collected(task, executor_input, log)
+                return record.model_copy(update={"state": "succeeded", "exit_code": 0, "outputs": outputs})
+            error = _how_it_ended(code)
+        except (PipelineError, OSError) as failure:
+            error = str(failure)
+        return record.model_copy(update={"state": "failed", "exit_code": code, "error": error})
 
     def _launch(self, task: TaskSpec, executor_input: Any, record: TaskRecord, log: IO[bytes]) -> int:
         """Do the launcher's part up to the end of the process, on a file system as empty as a new pod's."""
@@ -201,8 +212,8 @@ def _say(log: IO[bytes], text: str) -> None:
     log.flush()
 
 
-def _how_it_ended(exit_code: int | None) -> str:
-    return f"killed by {signal.Signals(-exit_code).name}" if exit_code and exit_code < 0 else f"exit code {exit_code}"
+def _how_it_ended(exit_code: int) -> str:
+    return f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
 
 
 def _with_our_python(command: Sequence[str]) -> list[str]:

@@ -311,11 +311,18 @@ def test_a_failed_task_is_tried_again_as_often_as_the_package_says(run, log, tmp
     count = ["sh", "-c", 'echo x >> "$0"; test "$(wc -l < "$0")" -ge 3', str(tmp_path / "marks")]
     made, _ = run({"flaky": {"command": count, "retries": 2}})
     assert made.state == "succeeded"
+    assert made.tasks[0].error is None
     assert RunFolder(tmp_path / "run").task(read_task(tmp_path, "flaky")).attempts == 3
 
 
 def read_task(tmp_path, name):
     return read_package((tmp_path / "run/package.yaml").read_text()).task_named(name)
+
+
+def test_a_failure_of_the_launcher_is_tried_again_too(run, tmp_path):
+    with pytest.raises(NodeError, match="did not write its output parameter"):
+        run({"count": {"output_parameters": {"number": "NUMBER_INTEGER"}, "retries": 1}})
+    assert RunFolder(tmp_path / "run").task(read_task(tmp_path, "count")).attempts == 2
 
 
 def test_without_a_bound_on_all_attempts_argo_never_tries_again(run, tmp_path):
