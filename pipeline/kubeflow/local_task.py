@@ -33,7 +33,7 @@ from pipeline.kubeflow.executor_input import (
 from pipeline.kubeflow.local_folder import RunFolder, TaskRecord
 from pipeline.kubeflow.local_store import LocalStore, launcher_path
 from pipeline.kubeflow.package_spec import TaskSpec
-from pipeline.kubeflow.placeholders import check_parameters_wired, executor_input_text, filled_command
+from pipeline.kubeflow.placeholders import check_parameters_wired, executor_input_text, expanded, filled_command
 from pipeline.kubeflow.uris import LOCAL_ROOT_VARIABLE, is_remote
 
 # What a process needs to run at all; nothing else of our environment is in a container either.
@@ -155,12 +155,14 @@ class TaskRunner:
         output_file.parent.mkdir(parents=True, exist_ok=True)
         self._download(executor_input, local_root, log)
         _make_output_folders(executor_input, local_root)
-        container = task.executor.container
-        command = _with_our_python(filled_command([*container.command, *container.args], executor_input, local_root))
-        own = {one.name: one.value for one in container.env} | {LOCAL_ROOT_VARIABLE: str(local_root)}
-        passed_on = [name for name in os.environ if _PASSED_ON.match(name) or name in task.cluster_variables]
-        _write_command(self.folder.task_path(task) / "command.sh", command, own, passed_on)
+        own, passed_on = _variables(task)
+        own[LOCAL_ROOT_VARIABLE] = str(local_root)
         environment = {name: os.environ[name] for name in passed_on} | own
+        known = {name: environment[name] for name in environment if name in own or name in task.cluster_variables}
+        container = task.executor.container
+        command = filled_command([*container.command, *container.args], executor_input, local_root)
+        command = _with_our_python([expanded(word, known) for word in command])
+        _write_command(self.folder.task_path(task) / "command.sh", command, own, passed_on)
         return self._wait(task, _start(command, environment, log), record)
 
     def _wait(self, task: TaskSpec, process: "subprocess.Popen[bytes]", record: TaskRecord) -> int:
@@ -220,6 +222,16 @@ def _with_our_python(command: Sequence[str]) -> list[str]:
     """Let the image's Python be this one."""
     program, *arguments = command
     return [sys.executable if _PYTHON.match(Path(program).name) else program, *arguments]
+
+
+def _variables(task: TaskSpec) -> tuple[dict[str, str], list[str]]:
+    """Return the container's own environment variables, and the names of those that it has from our environment."""
+    passed_on = [name for name in os.environ if _PASSED_ON.match(name) or name in task.cluster_variables]
+    known = {name: os.environ[name] for name in passed_on if name in task.cluster_variables}
+    own: dict[str, str] = {}
+    for one in task.executor.container.env:
+        own[one.name] = expanded(one.value, known | own)
+    return own, passed_on
 
 
 def _make_output_folders(executor_input: Any, local_root: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pipeline.kubeflow.local_store import launcher_path
 
 _EXECUTOR_INPUT = "{{$}}"
 _PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
+_VARIABLE = re.compile(r"\$\$|\$\((?P<name>[^()]*)\)")
 
 
 def filled_command(command: Sequence[str], executor_input: Any, local_root: Path) -> list[str]:
@@ -58,6 +59,26 @@ def check_parameters_wired(command: Sequence[str], executor_input: Any) -> None:
             f"The command names parameters that the task does not take: {missing}. Expected an input of the task for "
             "each. Compile the package again with `perennial kubeflow compile`."
         )
+
+
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """Return a part of a command, or of a variable's value, as Kubernetes hands it to a container.
+
+    Args:
+        text: The part.
+        variables: The container's own environment variables.
+
+    Example:
+        >>> expanded("$(HOST):$(PORT) costs $$5, $$(HOST)", {"HOST": "db"})
+        'db:$(PORT) costs $5, $(HOST)'
+
+    Source:
+        https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#entrypoint
+    """
+    return _VARIABLE.sub(
+        lambda found: "$" if found[0] == "$$" else variables.get(found["name"], found[0]),
+        text,
+    )
 
 
 def executor_input_text(executor_input: Any) -> str:

@@ -268,6 +268,16 @@ def test_a_task_has_the_containers_environment_and_secrets_by_name_only(run, log
     assert "secret" not in (tmp_path / "run/tasks/show/command.sh").read_text()
 
 
+def test_kubernetes_variables_are_expanded_as_in_a_pod(run, log):
+    task = {
+        "command": ["echo", "$(URL) costs $$5", "$(PATH)", "{{$.inputs.parameters['text']}}"],
+        "env": {"HOST": "db", "URL": "http://$(HOST)/"},
+        "parameters": {"text": "^a$$"},
+    }
+    run({"show": task})
+    assert log("show") == ["http://db/ costs $5 $(PATH) ^a$"]
+
+
 def test_importers_name_what_lies_there(run, log, tmp_path):
     stored = tmp_path / "run/store/minio/mlpipeline/old/model"
     stored.mkdir(parents=True)
@@ -369,7 +379,7 @@ def test_a_failure_says_where_how_and_what_next(run, tmp_path):
 
 def test_a_signal_is_named(run):
     with pytest.raises(NodeError, match="'bad' failed: killed by SIGKILL"):
-        run({"bad": {"command": ["sh", "-c", "kill -9 $$"]}})
+        run({"bad": {"command": ["sh", "-c", "kill -9 $$$$"]}})
 
 
 def test_a_program_that_is_not_there_is_named(run):
