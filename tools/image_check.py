@@ -188,7 +188,7 @@ def _check_versions(container: Container) -> str:
     others.pop("perennial", None)
     if others:
         raise CheckError(f"Expected the versions of the locks only; received also {others}.")
-    return f"Installed: {len(found) - 1} packages, each at its version in requirements/current.lock"
+    return f"Installed: {len(found) - 1} packages, each at its locked version"
 
 
 def _normal(name: str) -> str:
