@@ -9,9 +9,10 @@ import click
 
 from cli.console import make_console
 from cli.options import config_options, json_option
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError, DataError, LineageError
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.kubeflow.cluster import ClusterRun
     from pipeline.kubeflow.kfp_cluster import KfpCluster
 
@@ -43,7 +44,7 @@ def status(run: str | None, package: Path | None, config_path: Path, overrides: 
     config = load_config(config_path, overrides)
     cluster = KfpCluster(config.kubeflow, config.name)
     if run is not None:
-        _show(cluster, cluster.named(run), package, as_json=as_json)
+        _show(cluster, _with_recorded(config, cluster.named(run)), package, as_json=as_json)
     elif package is not None:
         raise ConfigError("Nothing says whose package to write. Expected a RUN beside --package. Name one.")
     elif as_json:
@@ -81,6 +82,26 @@ def _show(cluster: "KfpCluster", run: "ClusterRun", package: Path | None, *, as_
         click.echo(json.dumps(_document(cluster, run), indent=1))
     else:
         _print_run(cluster, run)
+
+
+def _with_recorded(config: "Config", run: "ClusterRun") -> "ClusterRun":
+    """Return the run with what its failed tasks wrote of themselves into ML Metadata, which the cluster does not know.
+
+    A laptop may reach the cluster alone: then the cluster's words must do.
+    """
+    from lineage.runs import node_failures
+    from lineage.store import opened_store
+
+    failed = {task.node_id for task in run.tasks if task.state == "failed"}
+    if not failed:
+        return run
+    try:
+        with opened_store(config.metadata_url) as store:
+            recorded = {node_id: failure.text for node_id, failure in node_failures(store, run.name).items()}
+    except (ConfigError, LineageError):
+        return run
+    told = {node_id: {"error": recorded[node_id]} for node_id in failed & set(recorded)}
+    return run.model_copy(update={"tasks": tuple(task.model_copy(update=told.get(task.node_id)) for task in run.tasks)})
 
 
 def _document(cluster: "KfpCluster", run: "ClusterRun") -> dict[str, object]:

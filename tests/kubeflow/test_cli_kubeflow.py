@@ -10,13 +10,14 @@ from click.testing import CliRunner
 from cli.kubeflow_status import age
 from cli.main import perennial
 from cli.options import RUNNERS
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError, DataError, TrainingError
 from ingest.span_writer import write_manifest
 from ledger.ledger import Ledger
 from pipeline.config import RunnerName
 from pipeline.cycle import advance
 from pipeline.decision import Decision
 from pipeline.kubeflow.kfp_api import NotFoundError
+from pipeline.kubeflow.publication import NodeName, NodePublication
 from pipeline.plan import RunPlan
 from schemas.provenance import encode_spans
 from schemas.spans import Manifest, SpanRef, span_folder
@@ -176,6 +177,16 @@ def test_status_of_a_failed_run_says_how_to_repeat_it(kubeflow, submitted, fake_
     values.write_text(json.dumps(run["parameters"]))
     repeated = ["kubeflow", "run-local", str(path), "--param-file", str(values), "--root", str(tmp_path / "again")]
     assert CliRunner().invoke(perennial, repeated, catch_exceptions=False).exit_code == 0
+
+
+def test_status_shows_what_a_failed_task_said_of_itself(kubeflow, submitted, config):
+    """The cluster knows only how its pod ended."""
+    node = NodeName(pipeline="flights", run_id="run-1", node_id="Trainer", node_type="components.trainer.Trainer")
+    NodePublication(config.metadata_url, node).fail(TrainingError("The loss is not finite."))
+    said = kubeflow("status", submitted).stdout
+    assert "failed     Trainer  The loss is not finite." in said
+    (trainer,) = (task for task in json.loads(kubeflow("status", submitted, "--json").stdout)["tasks"][1:])
+    assert trainer["error"] == "The loss is not finite."
 
 
 def test_status_needs_a_run_that_is_there(kubeflow, submitted, fake_kfp, tmp_path):
