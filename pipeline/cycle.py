@@ -164,8 +164,10 @@ class Cycle:
         Raises:
             PipelineError: a node failed; the run stays open.
         """
-        begun = self.clock.monotonic()
-        started_at = started_at or self.clock.now()
+        begun, now = self.clock.monotonic(), self.clock.now()
+        started_at = started_at or now
+        # By the clocks of two machines, which may disagree.
+        seconds_before = max(0.0, (now - started_at).total_seconds())
         self.listeners.plan(plan)
         try:
             self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
@@ -178,7 +180,7 @@ class Cycle:
             return read_decision_of(self._ledger, plan.run_id)
         self.listeners.step("outcome")
         outcome = self.dag.outcome(plan, first_version=self._ledger.first_version(), trained=self._trained(plan))
-        seconds = max(self.clock.monotonic() - begun, sum(outcome.seconds.values()))
+        seconds = max(seconds_before + self.clock.monotonic() - begun, sum(outcome.seconds.values()))
         word, push, notes = self._publish(plan, outcome)
         if is_resumed:
             notes = (*notes, "An earlier attempt had stopped; this one went on at the node where it did.")

@@ -29,6 +29,7 @@ class RecordedElsewhere:
 
     def run(self, plan: Any, observer: Any) -> None:
         self._small.dag.run(plan, observer)
+        self._small.clock.advance(100)
         self.record(plan)
 
     def record(self, plan: Any) -> None:
@@ -39,7 +40,9 @@ class RecordedElsewhere:
             def keep(decision: Any) -> None:
                 ledger.keep_decision(decision.run_id, decision.model_dump_json())
 
-            Cycle(config, ledger, dag, Listeners(decided=keep), self._small.clock).run(plan, is_resumed=False)
+            Cycle(config, ledger, dag, Listeners(decided=keep), self._small.clock).run(
+                plan, started_at=ledger.run(plan.run_id).started_at
+            )
         self.recorded += 1
 
     def outcome(self, plan: Any, **_: Any) -> Any:
@@ -68,6 +71,8 @@ def follow(small: Any, elsewhere: Any) -> Callable[[], Any]:
 def test_follower_returns_the_decision_and_records_nothing_again(small, elsewhere, follow):
     first, second = follow(), follow()
     assert (first.outcome, second.outcome) == ("pushed", "pushed")
+    # From the beginning of the run, not of the task that recorded it.
+    assert second.seconds["total"] == 100
     assert second.model["model_uri"].endswith(second.run_id)
     assert elsewhere.recorded == 2
     assert len(small.ledger.champion_moves()) == 2
