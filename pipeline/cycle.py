@@ -15,7 +15,7 @@ from typing import Protocol
 
 from core.clock import Clock, SystemClock
 from core.digests import digest_of_file, digest_of_json
-from core.errors import DataError, LeaseLostError, PipelineError, StoppedError
+from core.errors import ConfigError, DataError, PipelineError, StoppedError
 from ledger.ledger import Ledger
 from lineage.garbage import end_executions
 from lineage.store import opened_store, store_exists
@@ -25,6 +25,7 @@ from pipeline.plan import RunPlan
 from pipeline.promotion import moves_backwards, newest_span
 from pipeline.record import Outcome, read_outcome
 from pipeline.registry import serve_champion
+from pipeline.shape import imported_uris
 from pipeline.sources import digest_of_code
 from schemas.ledger_records import ModelRecord, RunOutcome, SpanOutcome, SpanState
 from schemas.spans import SpanRef
@@ -95,6 +96,7 @@ class TfxDag:
         from pipeline.graph import build_pipeline
         from pipeline.runners import run_pipeline
 
+        _check_reachable(plan, self.runner)
         graph = build_pipeline(self._config, plan, code_digest=self.code_digest)
         run_pipeline(graph, plan.run_id, span=plan.span.span, runner=self.runner, observer=observer)
 
@@ -108,6 +110,15 @@ class TfxDag:
             if store_exists(self._config.metadata_url):
                 with opened_store(self._config.metadata_url, writable=True) as store:
                     end_executions(store, run_id)
+
+
+def _check_reachable(plan: RunPlan, runner: RunnerName) -> None:
+    """Refuse to read what runs in a cluster have left in its object store: only KFP's launcher brings that."""
+    if uri := next((uri for uri in imported_uris(plan).values() if uri is not None and "://" in uri), None):
+        raise ConfigError(
+            f"Runner {runner!r} cannot read what the plan of span {plan.span.span} needs of earlier runs. Expected a "
+            f"folder; received {uri!r}. Use the runner that made it, with --runner kubeflow or kubeflow-local."
+        )
 
 
 def _ignore(_: object) -> None:
@@ -171,12 +182,11 @@ class Cycle:
         self.listeners.plan(plan)
         try:
             self.dag.run(plan, _Watch(self._ledger, plan, self.listeners))
-        except PipelineError as error:
+        except PipelineError:
             # What is recorded is done, though the pod that recorded it ended badly.
-            if isinstance(error, LeaseLostError) or self._ledger.run(plan.run_id).outcome is None:
+            if not self._is_recorded(plan):
                 raise
-        if self._ledger.run(plan.run_id).outcome is not None:
-            # A run in a cluster records itself, from inside.
+        if self._is_recorded(plan):
             return read_decision_of(self._ledger, plan.run_id)
         self.listeners.step("outcome")
         outcome = self.dag.outcome(plan, first_version=self._ledger.first_version(), trained=self._trained(plan))
@@ -212,6 +222,15 @@ class Cycle:
         with self._ledger.fenced():
             path = write_decision(self.config.runs_path, decision)
             self._ledger.finish_run(plan.run_id, outcome, error=text, decision_path=str(path))
+
+    def _is_recorded(self, plan: RunPlan) -> bool:
+        """Tell whether the run has recorded itself, from inside a cluster; of a successor's record nothing is told.
+
+        Raises:
+            LeaseLostError: another worker has taken over.
+        """
+        self._ledger.beat()
+        return self._ledger.run(plan.run_id).outcome is not None
 
     @property
     def _runner_name(self) -> str:

@@ -155,12 +155,13 @@ def plan_values(config: Config, plan: RunPlan, code_digest: str) -> dict[str, st
         "trainer_config": json.dumps(_trainer_config(config, plan, code_digest)),
         "prequential_history": json.dumps([earlier.model_dump() for earlier in plan.prequential_history]),
         "push_version": plan.push_version,
-        **{uri_parameter(role): uri for role, uri in _uris(plan).items()},
+        **{uri_parameter(role): uri for role, uri in imported_uris(plan).items()},
     }
     return {name: value for name in shape_of(config, plan).parameters if (value := values[name]) is not None}
 
 
-def _uris(plan: RunPlan) -> dict[Role, str | None]:
+def imported_uris(plan: RunPlan) -> dict[Role, str | None]:
+    """Return where everything lies that a plan imports of earlier runs; None where it chose nothing."""
     return {
         "previous_statistics": plan.previous_statistics_uri,
         "reference_statistics": plan.reference_statistics_uri,
@@ -173,7 +174,7 @@ def _uris(plan: RunPlan) -> dict[Role, str | None]:
 
 
 def _imported(plan: RunPlan, roles: tuple[Role, ...]) -> tuple[Role, ...]:
-    uris = _uris(plan)
+    uris = imported_uris(plan)
     return tuple(role for role in roles if uris[role] is not None)
 
 

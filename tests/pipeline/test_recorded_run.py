@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from core.errors import StoppedError
+from core.errors import ConfigError, LeaseLostError, NodeError, StoppedError
 from ledger.ledger import Ledger
 from pipeline.controller import Controller
-from pipeline.cycle import Cycle, Listeners
+from pipeline.cycle import Cycle, Listeners, TfxDag
 from pipeline.leadership import leading
 from pipeline.plan import RunPlan
 
@@ -111,3 +111,26 @@ def test_candidate_is_judged_again_without_its_run_being_read(small, elsewhere, 
     assert [run.outcome for run in small.ledger.runs()] == ["pushed", "pushed", "champion_moved", "pushed"]
     assert (decision.outcome, decision.plan.champion.version) == ("pushed", first)
     assert decision.plan.candidate_run_id == small.ledger.runs()[2].run_id
+
+
+def test_a_worker_that_lost_its_lease_does_not_take_the_word_of_its_successor(small, elsewhere, follow):
+    """It was asleep while another one took over and recorded the run; what it wakes to is a failure of its own."""
+
+    def sleep(plan: Any, observer: Any) -> None:
+        with Ledger.open(small.config.ledger_url, small.config.name, clock=small.clock) as successor:
+            successor.acquire(ttl_seconds=60)
+            small.dag.run(plan, observer)
+            Cycle(small.config, successor, small.dag, Listeners(), small.clock).run(plan)
+        raise NodeError("Its checkpoint is gone.")
+
+    elsewhere.run = sleep
+    with pytest.raises(LeaseLostError):
+        follow()
+
+
+@pytest.mark.parametrize("runner", ["local", "beam"])
+def test_a_local_runner_says_that_it_cannot_reach_an_object_store(small, follow, runner):
+    plan = follow().plan.model_copy(update={"transform_graph_uri": "minio://bucket/graph"})
+    expected = rf"Runner '{runner}' cannot read .* received 'minio://bucket/graph'.*--runner kubeflow"
+    with pytest.raises(ConfigError, match=expected):
+        TfxDag(small.config, runner).run(plan, observer=None)
