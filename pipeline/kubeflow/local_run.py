@@ -172,7 +172,7 @@ def go_on(
 class _Schedule:
     """One pass over the tasks: each starts once all before it have succeeded, none after one has failed.
 
-    Argo does the same: a DAG that has a failed task starts no other, and waits for those that run.
+    Argo would still start what does not depend on it. Here somebody waits to see the failure.
     """
 
     def __init__(
