@@ -52,7 +52,7 @@ def test_damaged_file_is_named(
     bad = write_tfrecords(tmp_path / "bad.gz", make_examples(50))
     content = bytearray(bad.read_bytes())
     if damage == "truncated":
-        # In whole gzip: of a stream that is cut short TensorFlow does not always tell. Manifests have checksums for that.
+        # In whole gzip: of a stream cut short TensorFlow does not always tell. Checksums in manifests do.
         content = bytearray(gzip.compress(gzip.decompress(content)[:-5]))
     elif damage == "flipped bit":
         content[len(content) // 2] ^= 1
