@@ -14,12 +14,13 @@ from ingest.ingestion import ingest
 from ledger.ledger import Ledger
 from pipeline.config import Config, load_config
 from pipeline.controller import Controller
-from pipeline.cycle import NodeObserver, TfxDag
+from pipeline.cycle import NodeObserver
 from pipeline.decision import Decision
 from pipeline.leadership import leading
 from pipeline.plan import RunPlan
 from pipeline.quiet import quiet_libraries
 from pipeline.record import Outcome
+from pipeline.tfx_dag import TfxDag
 from schemas.loader import load_schema
 
 FIRST_SPAN = 8

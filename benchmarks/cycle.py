@@ -14,9 +14,9 @@ from ingest.manifests import read_manifest
 from ledger.ledger import Ledger
 from pipeline.config import load_config
 from pipeline.controller import Controller
-from pipeline.cycle import TfxDag
 from pipeline.quiet import quiet_libraries
 from pipeline.runners import run_pipeline
+from pipeline.tfx_dag import TfxDag
 from schemas.loader import load_schema
 from schemas.spans import span_folder
 

@@ -2,7 +2,8 @@
 
 from core.clock import Clock
 from pipeline.config import Config, RunnerName
-from pipeline.cycle import Dag, TfxDag
+from pipeline.cycle import Dag
+from pipeline.tfx_dag import TfxDag
 
 
 def make_dag(config: Config, runner: RunnerName | None = None, clock: Clock | None = None) -> Dag:

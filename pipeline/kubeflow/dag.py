@@ -18,7 +18,7 @@ from core.errors import (
 from lineage.runs import NodeFailure, node_failures
 from lineage.store import opened_store
 from pipeline.config import Config
-from pipeline.cycle import Fence, NodeObserver, TfxDag
+from pipeline.cycle import Fence, NodeObserver
 from pipeline.decision import Decision
 from pipeline.kubeflow.cluster import OVER, Cluster, ClusterRun, InvalidRequestError, TaskRun
 from pipeline.kubeflow.package import Package, compile_package, config_in_cluster
@@ -26,6 +26,7 @@ from pipeline.kubeflow.platform import RECORD, RECORD_BLOCKED
 from pipeline.plan import RunPlan
 from pipeline.record import Outcome
 from pipeline.shape import GraphShape, plan_values, shape_of
+from pipeline.tfx_dag import TfxDag
 
 Compiler = Callable[[Config, GraphShape], Package]
 # Given the plan's run id and where a person looks at the run.

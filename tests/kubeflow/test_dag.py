@@ -29,7 +29,7 @@ from lineage.store import connection_config
 from lineage.tasks import fail_execution
 from pipeline.config import load_config
 from pipeline.controller import Controller
-from pipeline.cycle import Listeners, TfxDag, advance
+from pipeline.cycle import Listeners, advance
 from pipeline.daemon import Daemon
 from pipeline.dags import make_dag
 from pipeline.decision import Decision
@@ -39,6 +39,7 @@ from pipeline.kubeflow.package import Package
 from pipeline.plan import RunPlan, Skip
 from pipeline.shape import INT_PARAMETERS
 from pipeline.term import Seams
+from pipeline.tfx_dag import TfxDag
 from schemas.spans import Manifest, SpanRef, span_folder
 from tools.fake_kfp import Step
 

@@ -8,9 +8,10 @@ import pytest
 from core.errors import ConfigError, LeaseLostError, NodeError, StoppedError
 from ledger.ledger import Ledger
 from pipeline.controller import Controller
-from pipeline.cycle import Cycle, Listeners, TfxDag
+from pipeline.cycle import Cycle, Listeners
 from pipeline.leadership import leading
 from pipeline.plan import RunPlan
+from pipeline.tfx_dag import TfxDag
 
 
 class RecordedElsewhere:
