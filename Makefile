@@ -3,7 +3,7 @@ PYTHON ?= python3
 # A United flight from Newark to Chicago, due out at 17:30 and in at 19:05 on a Friday, in rain.
 FLIGHT := carrier=UA origin=EWR dest=ORD hour=17 sched_dep_minute=1050 sched_arr_minute=1145 day_of_week=5 \
 	distance=719 temp=68 humid=90 wind_speed=18 precip=0.2 visib=3
-PACKAGES := $(wildcard core schemas ingest transform trainer ledger lineage monitoring serving components pipeline cli)
+PACKAGES := $(wildcard core schemas records ingest transform trainer ledger lineage monitoring serving components pipeline cli)
 # Where this is set Python compiles nothing, and TFX takes three times as long to import.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help

@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 
 PACKAGES = (
     "core",
+    "records",
     "schemas",
     "ingest",
     "transform",

@@ -1,5 +1,7 @@
 """Bring spans into the DAG as a standard Examples artifact; nothing is decoded or reshuffled."""
 
+import json
+from collections import Counter
 from pathlib import Path
 
 from tfx.components.util import examples_utils
@@ -11,7 +13,7 @@ from tfx.types.standard_artifacts import Examples
 from core.errors import DataError
 from core.files import link_or_copy
 from ingest.manifests import read_manifest, verify_span
-from schemas.provenance import EXAMPLES_SPANS, decode_spans
+from schemas.provenance import EXAMPLES_COUNTS, EXAMPLES_SPANS, decode_spans
 from schemas.spans import SPAN_FILE_NAME, SPLITS, SpanRef
 
 FILE_FORMAT = "tfrecords_gzip"
@@ -34,8 +36,9 @@ def ExampleGen(
         spans: The planned spans, oldest first, encoded by `schemas.provenance.encode_spans`.
     """
     references = decode_spans(spans)
+    counts: Counter[str] = Counter()
     for reference in references:
-        _pass_through(Path(spans_root), reference, Path(examples.uri))
+        counts.update(_pass_through(Path(spans_root), reference, Path(examples.uri)))
     newest = references[-1]
     examples.splits = list(SPLITS)
     examples.span = newest.span
@@ -44,11 +47,13 @@ def ExampleGen(
     examples.set_int_custom_property("span", newest.span)
     examples.set_int_custom_property("version", newest.version)
     examples.set_string_custom_property(EXAMPLES_SPANS, spans)
+    examples.set_string_custom_property(EXAMPLES_COUNTS, json.dumps(counts))
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, FILE_FORMAT)
 
 
-def _pass_through(spans_root: Path, reference: SpanRef, target: Path) -> None:
+def _pass_through(spans_root: Path, reference: SpanRef, target: Path) -> dict[str, int]:
+    """Link a span's files into the artifact, and return how many examples each split has."""
     manifest = read_manifest(spans_root, reference.span, reference.version)
     if manifest.digest != reference.digest:
         raise DataError(
@@ -61,3 +66,4 @@ def _pass_through(spans_root: Path, reference: SpanRef, target: Path) -> None:
         for file in files:
             name = SPAN_FILE_NAME.format(span=reference.span, name=Path(file.path).name)
             link_or_copy(folder / file.path, target / f"Split-{split}" / name)
+    return {split: sum(file.num_examples for file in files) for split, files in manifest.files.items()}

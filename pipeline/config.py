@@ -14,6 +14,7 @@ from pipeline.kubeflow.options import FROM_ENVIRONMENT, KubeflowOptions
 from pipeline.policies import CorrectionOptions, RegistryOptions, RetryOptions, TriggerOptions, WorkerOptions
 from schemas.base import Record
 from schemas.drift import DriftOptions
+from schemas.engine import BeamOptions, EngineOptions
 from schemas.features import FeatureSet, FeatureSpec, LabelSpec
 from schemas.gate import TASK_METRICS, GateOptions
 from schemas.ingestion import IngestOptions
@@ -57,6 +58,8 @@ class Config(Record):
             environment and written down nowhere; empty: SQLite below `root`.
         metadata: URL of ML Metadata, `sqlite:///PATH` or `mysql://...`, or `env:NAME` as for the ledger; empty: SQLite
             below `root`.
+        engine: What is computed in this process, and what by Beam.
+        beam: Where Beam runs.
         kubeflow: Where and how the `kubeflow` runner runs.
         serving_folder: Where versions are pushed to; empty: `serving` below `root`.
     """
@@ -78,6 +81,8 @@ class Config(Record):
     corrections: CorrectionOptions = CorrectionOptions()
     registry: RegistryOptions = RegistryOptions()
     worker: WorkerOptions = WorkerOptions()
+    engine: EngineOptions = EngineOptions()
+    beam: BeamOptions = BeamOptions()
     kubeflow: KubeflowOptions = KubeflowOptions()
     ledger: str = ""
     metadata: str = ""
@@ -194,7 +199,7 @@ class Config(Record):
     @property
     def digest(self) -> str:
         """Digest of what shapes a model: everything but where things lie, who runs them, and when."""
-        places = {"root", "ledger", "metadata", "serving_folder", "runner", "kubeflow"}
+        places = {"root", "ledger", "metadata", "serving_folder", "runner", "kubeflow", "engine", "beam"}
         policies = {"triggers", "retries", "corrections", "registry", "worker"}
         return digest_of_json(self.model_dump(mode="json", exclude=places | policies))
 

@@ -28,6 +28,11 @@ REPLAY_KEY = "replay"
 
 # On Examples: the spans inside, see `encode_spans`.
 EXAMPLES_SPANS = "spans"
+# On Examples: how many there are by split, as the manifests say, a JSON object; what a runner must have read.
+EXAMPLES_COUNTS = "num_examples"
+
+# On what a node with a choice of engines wrote: `in_process` or `beam`.
+ENGINE = "engine"
 
 # On ReplayBuffer, as `encode_spans` writes them: spans with train examples in it that the buffer before had none of,
 # and the other way round. Only the difference, since a list of every span in every buffer grows with the square of the
