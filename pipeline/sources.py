@@ -5,8 +5,8 @@ from pathlib import Path
 from core.digests import digest_of_file, digest_of_json
 
 PACKAGES = (
-    "cli", "components", "core", "ingest", "ledger", "lineage", "monitoring", "pipeline", "records", "schemas", "serving",
-    "trainer", "transform",
+    "cli", "components", "core", "ingest", "ledger", "lineage", "monitoring", "pipeline", "records", "schemas",
+    "serving", "trainer", "transform",
 )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def test_record_batches_have_the_schemas_columns(examples):
 
 
 def test_split_without_files_is_an_error(examples):
-    with pytest.raises(DataError, match="The eval split of .* has no files"):
+    with pytest.raises(DataError, match=r"The eval split of .* has no files"):
         split_files(examples, "eval")
 
 
