@@ -1,0 +1,46 @@
+"""What must hold of the outputs of every node that reads examples, since a Beam runner can report success with data lost.
+
+What a node does with its examples is not here.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from core.errors import DataError
+from schemas.provenance import EXAMPLES_COUNTS
+
+
+def declared_counts(examples: Any) -> dict[str, int]:
+    """Return how many examples each split of an Examples artifact has, as ExampleGen counted them by the manifests.
+
+    Raises:
+        DataError: a split is empty, or nobody counted.
+    """
+    text = examples.get_string_custom_property(EXAMPLES_COUNTS)
+    counts: dict[str, int] = json.loads(text) if text else {}
+    if not counts or not all(counts.values()):
+        raise DataError(
+            f"Examples at {examples.uri!r} have an empty split. Expected examples in every split; received "
+            f"{EXAMPLES_COUNTS}={counts!r}. Ingest the span again, with an eval_fraction between 0 and 1."
+        )
+    return counts
+
+
+def require_all_examples(examples: Any, received: Mapping[str, int], *, by: str) -> None:
+    """Refuse what a node made if it did not see every example.
+
+    Args:
+        examples: The Examples artifact that the node read.
+        received: How many examples the node's output accounts for, by split; splits that it did not read are absent.
+        by: What made the output, for the message, such as `StatisticsGen (beam)`.
+
+    Raises:
+        DataError: a count differs from the artifact's, or a split that was read is empty.
+    """
+    expected = {split: count for split, count in declared_counts(examples).items() if split in received}
+    if dict(received) != expected or not expected:
+        raise DataError(
+            f"{by} lost or doubled examples of {examples.uri!r}. Expected {expected or 'a split'}; received "
+            f"{dict(received)}. Run again, with `engine: in_process` or another `beam.runner` if it happens again."
+        )
