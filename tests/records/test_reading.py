@@ -51,3 +51,52 @@ def test_damaged_file_is_named(examples):
     file.write_bytes(gzip.compress(bytes(content)))
     with pytest.raises(DataError, match=r"0\.tfrecord\.gz' cannot be read"):
         list(serialized_batches([file]))
+
+
+@pytest.fixture
+def alike(tmp_path):
+    """A file of records that are so alike that what TensorFlow decompresses often ends with one."""
+    file = tmp_path / "alike.tfrecord.gz"
+    with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
+        for row in range(500):
+            writer.write(_example(row % 3))
+    return file
+
+
+def test_file_cut_anywhere_is_refused(alike):
+    whole = alike.read_bytes()
+    for num_bytes in range(0, len(whole), 7 if len(whole) > 700 else 1):
+        alike.write_bytes(whole[:num_bytes])
+        with pytest.raises(DataError, match=r"alike\.tfrecord\.gz' cannot be read"):
+            list(serialized_batches([alike]))
+
+
+def test_content_that_ends_inside_a_record_is_refused(alike):
+    whole = gzip.decompress(alike.read_bytes())
+    frame = len(_example(0)) + 16
+    for num_bytes in range(10 * frame + 1, 11 * frame):
+        alike.write_bytes(gzip.compress(whole[:num_bytes]))
+        with pytest.raises(DataError, match=r"alike\.tfrecord\.gz' cannot be read"):
+            list(serialized_batches([alike]))
+
+
+def test_members_concatenated_are_one_file(alike):
+    alike.write_bytes(alike.read_bytes() + gzip.compress(b"") + alike.read_bytes())
+    assert sum(map(len, serialized_batches([alike]))) == 1000
+
+
+def test_cut_inside_the_second_member_is_refused(alike):
+    alike.write_bytes(alike.read_bytes() + alike.read_bytes()[:-8])
+    with pytest.raises(DataError, match="received Compressed file ended"):
+        list(serialized_batches([alike]))
+
+
+def test_file_without_records_is_no_damage(alike):
+    with tf.io.TFRecordWriter(str(alike), "GZIP"):
+        pass
+    assert list(serialized_batches([alike])) == []
+
+
+def test_missing_file_is_no_damage(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        list(serialized_batches([tmp_path / "absent"]))
