@@ -57,13 +57,15 @@ def numeric_inputs(
     is_missing = tf.math.is_nan(raw)
     values = tf.clip_by_value(tf.where(is_missing, missing_value, raw), low, high)
     scores = tf.cast((values - mean) / scale, tf.float32)
-    outputs = {}
-    for index, (name, spec) in enumerate(specs.items()):
-        column = slice(index, index + 1)
-        outputs[name] = scores[:, column]
-        outputs[name + NUMERIC_ANALYSIS_SUFFIX] = _in_every_row(scaling[:, index], raw)
-        if spec.missing_indicator:
-            outputs[name + MISSING_SUFFIX] = tf.cast(is_missing[:, column], tf.float32)
+    names = list(specs)
+    outputs = dict(zip(names, tf.split(scores, len(names), axis=1), strict=True))
+    analysed = _in_every_row(tf.reshape(tf.transpose(scaling), (-1,)), raw)
+    for name, rows in zip(names, tf.split(analysed, len(names), axis=1), strict=True):
+        outputs[name + NUMERIC_ANALYSIS_SUFFIX] = rows
+    indicators = tf.split(tf.cast(is_missing, tf.float32), len(names), axis=1)
+    for name, indicator in zip(names, indicators, strict=True):
+        if specs[name].missing_indicator:
+            outputs[name + MISSING_SUFFIX] = indicator
     return outputs
 
 
