@@ -23,10 +23,11 @@ from pipeline.config import Config, load_config
 from schemas.loader import load_schema
 
 CONFIG = "conf/flights.yaml"
-# Months of 2013. The first two are not counted; of the others, every second one refreshes the transform graph.
+# Months of 2013. The first is a cold start and not counted, nor is our first warm cycle, which stock TFX has no
+# counterpart of; of the others, every second one refreshes the transform graph.
 WARM_PROCESS_SPANS = range(1, 9)
 NEW_PROCESS_SPANS = range(9, 12)
-NUM_UNCOUNTED = 2
+FIRST_WARM_SPAN = 2
 SIDES = ("ours", "vanilla")
 # The nodes of the two sides that do the same work, by the name of the row.
 ROWS = {
@@ -113,6 +114,9 @@ def _warm_processes(config: Config, root: Path, overrides: tuple[str, ...]) -> t
     sides = {name: Side(name, CONFIG, str(root / name), *overrides) for name in SIDES}
     pairs: list[Pair] = []
     for span in WARM_PROCESS_SPANS:
+        if span == FIRST_WARM_SPAN:
+            sides["ours"].run(span, config.training.epochs_warm)
+            continue
         # Both make as many passes over the data, from nothing in the first cycle; ours starts warm afterwards.
         epochs = config.training.epochs_warm if pairs else config.training.epochs_cold
         # Who goes first changes, so that neither always finds the files in the page cache.
@@ -122,7 +126,7 @@ def _warm_processes(config: Config, root: Path, overrides: tuple[str, ...]) -> t
         pairs.append(Pair(span, **answers))
     for side in sides.values():
         side.end()
-    return pairs[0], pairs[NUM_UNCOUNTED:]
+    return pairs[0], pairs[1:]
 
 
 def _new_processes(config: Config, root: Path, overrides: tuple[str, ...]) -> list[Pair]:
