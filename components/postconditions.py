@@ -1,4 +1,4 @@
-"""What must hold of the outputs of every node that reads examples, since a Beam runner can report success with data lost.
+"""What must hold of the output of a node that reads examples: a Beam runner can report success with data lost.
 
 What a node does with its examples is not here.
 """

@@ -14,10 +14,15 @@ TEMPORARY_PREFIX = ".tmp-"
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the whole file, the one before it, or none."""
+    """Write `text` as UTF-8, as `write_bytes_atomically` does."""
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader sees the whole file, the one before it, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(path.parent, _make_file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         sync_path(temporary)
         # It is made as 0600; a reader under another user must be able to read the result.
         os.chmod(temporary, 0o644)
