@@ -28,7 +28,7 @@ from pipeline.plan import (
     planned_span,
     shadow_is_due,
 )
-from pipeline.preflight import check_config
+from pipeline.preflight import check_config, check_engine
 from pipeline.registry import serve_champion
 from pipeline.repair import joined
 from schemas.ledger_records import RunOutcome, RunRecord, RunStart
@@ -168,6 +168,7 @@ class Controller:
 
     def _run(self, request: Request) -> Decision | Skip:
         check_config(self.config)
+        check_engine(self.config)
         repaired = self._with_repair(request)
         return repaired if isinstance(repaired, Skip) else self._follow(self._attempt(repaired))
 

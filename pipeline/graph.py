@@ -23,6 +23,7 @@ from components.replay_gen import ReplayGen
 from components.trainer import Trainer
 from components.transform import Transform
 from lineage.store import connection_config
+from pipeline.beam import beam_args
 from pipeline.config import Config
 from pipeline.evaluation import evaluation_config
 from pipeline.plan import RunPlan
@@ -35,17 +36,6 @@ from schemas.verdicts import Verdict
 
 # Exact distances and new values need every token of a feature in the statistics; TFDV keeps 1,000 by default.
 RANK_HISTOGRAM_BUCKETS = 10_000
-# Beam's own default may start a downloaded Prism binary; this runner is in process, and repeatable.
-# Beam's type checks of the graphs that TFX's own components build cost a second a node and find nothing.
-BEAM_ARGS = [
-    "--runner=FnApiRunner",
-    "--direct_running_mode=in_memory",
-    "--direct_num_workers=1",
-    "--no_pipeline_type_check",
-    # Names an image that nothing pulls: without one, TFX packs its own sources for remote workers before every Beam
-    # node, which takes seconds and leaves a temporary folder behind each time.
-    "--sdk_container_image=in-process",
-]
 _TYPES: dict[Role, Any] = {
     "previous_statistics": ExampleStatistics,
     "reference_statistics": ExampleStatistics,
@@ -85,7 +75,7 @@ def build_graph(config: Config, shape: GraphShape, values: Mapping[str, Any]) ->
         pipeline_root=str(config.artifacts_path),
         components=components,
         enable_cache=False,
-        beam_pipeline_args=BEAM_ARGS,
+        beam_pipeline_args=beam_args(config.beam),
     )
 
 

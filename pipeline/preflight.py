@@ -5,6 +5,7 @@ from pathlib import Path
 from core.errors import ConfigError, did_you_mean
 from core.functions import load_function
 from pipeline.config import Config
+from pipeline.flink import check_cluster, check_job_server
 from schemas.loader import feature_types, load_schema
 
 
@@ -27,3 +28,20 @@ def check_config(config: Config) -> None:
     for reference in (config.preprocessing_fn, config.training.model.function):
         if reference:
             load_function(reference)
+
+
+def check_engine(config: Config) -> None:
+    """Check that Beam can run where the config says.
+
+    With `engine: auto` the cluster itself is not asked: a span that fits in this process must not wait for it.
+
+    Raises:
+        ConfigError: something is missing, or does not fit.
+        UnavailableError: the Flink cluster does not answer.
+    """
+    # In a cluster it is the tasks' image that has Java and the jar, and the tasks that reach Flink.
+    if config.beam.runner != "flink" or config.engine.use == "in_process" or config.runner == "kubeflow":
+        return
+    check_job_server(config.beam)
+    if config.engine.use == "beam":
+        check_cluster(config.beam)

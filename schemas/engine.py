@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.base import Record
 
@@ -46,6 +46,7 @@ class BeamOptions(Record):
         num_workers: Worker processes, or Flink's parallelism.
         flink_master: Address of the cluster's REST endpoint.
         job_server_jar: Beam's Flink job server: a path, or empty for the one that `make flink` fetched.
+        job_endpoint: Address of a job server that runs beside the cluster; empty: each node starts one from the jar.
         environment: How Flink's task managers start Python: `LOOPBACK`, `EXTERNAL` or `PROCESS`.
         environment_config: What that environment needs, such as the address of a worker pool.
         args: More of Beam's own arguments.
@@ -55,6 +56,18 @@ class BeamOptions(Record):
     num_workers: int = Field(default=1, ge=1)
     flink_master: str = "localhost:8081"
     job_server_jar: str = ""
+    job_endpoint: str = ""
     environment: Literal["LOOPBACK", "EXTERNAL", "PROCESS"] = "LOOPBACK"
     environment_config: str = ""
     args: tuple[str, ...] = ()
+
+    @field_validator("args")
+    @classmethod
+    def _without_runner(cls, args: tuple[str, ...]) -> tuple[str, ...]:
+        for arg in args:
+            if arg.partition("=")[0] == "--runner":
+                raise ValueError(
+                    f"{arg!r} is not allowed here, since not every runner of Beam is safe: Dask's reports success and "
+                    "loses data. Set beam.runner to in_memory, multi_processing or flink"
+                )
+        return args

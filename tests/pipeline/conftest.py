@@ -1,3 +1,4 @@
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -289,3 +290,27 @@ def small(tmp_path: Path) -> Iterator[Small]:
         for span in range(1, 5):
             pipeline.add_span(span)
         yield pipeline
+
+
+@pytest.fixture
+def with_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program `java` be on the PATH, alone there, that does nothing."""
+    program = tmp_path / "bin" / "java"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+
+@pytest.fixture
+def make_jar(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """Make a jar of files, by name and text."""
+
+    def make(files: dict[str, str]) -> Path:
+        path = tmp_path / "job-server.jar"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        return path
+
+    return make

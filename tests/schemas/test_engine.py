@@ -1,6 +1,6 @@
 import pytest
 
-from schemas.engine import EngineOptions
+from schemas.engine import BeamOptions, EngineOptions
 
 
 def test_a_plain_word_is_the_engine():
@@ -17,3 +17,11 @@ def test_auto_takes_this_process_up_to_both_limits(num_examples, num_bytes, engi
 
 def test_a_named_engine_has_no_limit():
     assert EngineOptions(use="in_process", max_examples=1).choose(10**9, 10**12) == "in_process"
+
+
+@pytest.mark.parametrize("args", [("--runner=DaskRunner",), ("--streaming", "--runner", "DirectRunner")])
+def test_a_runner_by_arguments_is_refused(args):
+    with pytest.raises(
+        ValueError, match=r"'--runner.*loses data\. Set beam\.runner to in_memory, multi_processing or fl"
+    ):
+        BeamOptions(args=args)
