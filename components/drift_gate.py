@@ -3,22 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from tensorflow_data_validation import load_stats_binary
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
 
+from components.example_validator import ANOMALIES_FILE, STATISTICS_FILE
 from core.files import write_text_atomically
 from monitoring.drift import measure_drift
+from monitoring.validation import load_statistics
 from schemas.artifacts import DriftVerdict
 from schemas.drift import DriftOptions
 from schemas.features import FeatureSet
 from schemas.provenance import DRIFT_VERDICT
 from schemas.verdicts import DRIFT_REPORT_FILE, Verdict
-
-STATISTICS_FILE = "Split-train/FeatureStats.pb"
-ANOMALIES_FILE = "Split-{split}/SchemaDiff.pb"
 
 
 @component
@@ -55,7 +53,7 @@ def DriftGate(
 
 
 def _load_statistics(artifact: Any) -> Any:
-    return load_stats_binary(f"{artifact.uri}/{STATISTICS_FILE}")
+    return load_statistics(Path(artifact.uri) / STATISTICS_FILE.format(split="train"))
 
 
 def _load_anomalies(artifact: Any) -> Any:

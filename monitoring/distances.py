@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
+
+from monitoring.validation import validate_statistics
 
 L_INFINITY = "l_infinity"
 JENSEN_SHANNON = "jensen_shannon"
@@ -42,7 +43,7 @@ def measure_distances(
         schema.feature.add(name=name, type=schema_pb2.BYTES).drift_comparator.infinity_norm.threshold = 0
     for name in numeric:
         schema.feature.add(name=name, type=schema_pb2.FLOAT).drift_comparator.jensen_shannon_divergence.threshold = 0
-    anomalies = tfdv.validate_statistics(current, schema, previous_statistics=baseline)
+    anomalies = validate_statistics(current, schema, previous=baseline)
     return {
         # TFDV's divergence of disjoint distributions can round to a little more than 1.
         ".".join(info.path.step): Distance(_MEASURES[measurement.type], min(measurement.value, 1.0))

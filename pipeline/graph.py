@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_data_validation as tfdv
-from tfx.components import Evaluator, ExampleValidator, StatisticsGen
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components import Evaluator, StatisticsGen
 from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.orchestration.pipeline import Pipeline
@@ -16,7 +15,9 @@ from tfx.types.standard_artifacts import ExampleStatistics, Model, TransformGrap
 
 from components.drift_gate import DriftGate
 from components.example_gen import ExampleGen
+from components.example_validator import ExampleValidator
 from components.gate import Gate
+from components.import_schema_gen import ImportSchemaGen
 from components.prequential import Prequential
 from components.pusher import Pusher
 from components.replay_gen import ReplayGen
