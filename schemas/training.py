@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import Record
 from schemas.features import FeatureSet
@@ -16,6 +16,8 @@ FISHER_FILE = "fisher.npz"  # in Format-Training: diagonal Fisher information by
 # How a run starts, and how it may be asked to: `auto` lets the Trainer choose by a probe.
 StartName = Literal["warm", "shrink_perturb", "cold"]
 Initialisation = Literal["cold", "warm", "shrink_perturb", "auto"]
+Distribution = Literal["none", "mirrored", "multi_worker"]
+Precision = Literal["none", "bfloat16", "float16"]
 
 
 class ModelOptions(Record):
@@ -98,6 +100,14 @@ class TrainingOptions(Record):
         replay_ratio: Past examples from the replay buffer per new example in warm runs; 0: none.
         patience_epochs: Stop after this many epochs without a better validation loss; the best weights are kept.
         validation_fraction: Share of the *train* split held out for early stopping; the eval split is the gate's alone.
+        steps_per_execution: Steps in one call of TensorFlow; a loss that is not finite ends a run after such a call.
+        distribution: `mirrored` shares every batch out among this machine's devices, `multi_worker` among the processes
+            that `TF_CONFIG` names. Batches stay as large as they are, and what is learned the same but for rounding.
+        worker_timeout_seconds: How long `multi_worker` waits for a worker that does not appear or answer.
+        mixed_precision: What layers compute in; weights, output and loss stay float32. `float16` scales the loss.
+        jit_compile: Whether XLA compiles the training step. It pays where a step is long, not where a run is short.
+        max_loaded_examples: Up to so many examples, past ones included, are transformed once and held in memory;
+            larger train splits are streamed from their files, batch by batch, in every epoch.
     """
 
     model: ModelOptions = ModelOptions()
@@ -120,7 +130,23 @@ class TrainingOptions(Record):
     replay_ratio: float = Field(default=0.0, ge=0)
     patience_epochs: int = Field(default=1, ge=0)
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
+    distribution: Distribution = "none"
+    worker_timeout_seconds: int = Field(default=300, ge=1)
+    mixed_precision: Precision = "none"
     seed: int = Field(default=0, ge=0)
+    steps_per_execution: int = Field(default=100, ge=1)
+    jit_compile: bool = False
+    max_loaded_examples: int = Field(default=500_000, ge=0)
+
+    @model_validator(mode="after")
+    def _check_probe_is_alone(self) -> "TrainingOptions":
+        if self.distribution == "multi_worker" and self.initialisation == "auto":
+            raise ValueError(
+                "A probe is for one process, so that no two workers choose different starts. Expected another "
+                "initialisation than 'auto' with distribution='multi_worker'; received 'auto'. Set initialisation to "
+                "'warm' or 'shrink_perturb', or distribution to 'mirrored'."
+            )
+        return self
 
 
 class ModelShape(Record):

@@ -1,0 +1,145 @@
+"""Training on several devices: every replica takes its share of each batch, and their gradients add up to one step's.
+
+Only gradients are computed by replica. The optimizer, clipping, metrics and callbacks see what a single device would
+have computed, up to rounding, so nothing else in this package knows of replicas. (Keras' own `fit` clips gradients by
+replica, before they are added, and counts a smaller last share as much as the others.) Processes that train together
+are in `trainer.workers`.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from core.errors import ConfigError
+from schemas.training import Distribution
+
+TF_CONFIG = "TF_CONFIG"  # names the processes that train together, as tf.distribute documents it
+LossOfShare = Callable[[Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Where the shares of a batch are computed.
+
+    Build and compile a model in `strategy.scope()`, so that each replica holds its weights; the rest, loading weights
+    included, works alike inside and outside.
+
+    Attributes:
+        strategy: A `tf.distribute.Strategy`; the default one is a single replica and costs nothing.
+    """
+
+    strategy: Any
+
+    @property
+    def num_replicas(self) -> int:
+        """Replicas among which a batch is shared out, in all processes together."""
+        return int(self.strategy.num_replicas_in_sync)
+
+    def loss_and_gradients(
+        self, loss_of_share: LossOfShare, variables: Sequence[Any], batch: Any
+    ) -> tuple[Any, Sequence[Any], Any]:
+        """Return the mean loss over a batch, its gradients, and the outputs, replica by replica.
+
+        Call it in a traced function, outside the strategy's scope.
+
+        Args:
+            loss_of_share: Takes examples like those of `batch`; returns their mean loss, a scalar, and any tensors of
+                which the first dimension counts examples.
+            variables: By which the loss is derived.
+            batch: Nested tensors of which the first dimension counts examples, the whole batch in every process.
+        """
+        if self.num_replicas == 1:
+            return _derived(loss_of_share, variables, batch, weight=None)
+        share = functools.partial(_share_of_batch, loss_of_share, variables)
+        loss, gradients, outputs = self.strategy.run(share, args=(batch,))
+        loss, gradients = (
+            self.strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None),
+            [self.strategy.reduce(tf.distribute.ReduceOp.SUM, gradient, axis=None) for gradient in gradients],
+        )
+        return loss, gradients, tf.nest.map_structure(lambda tensor: self.strategy.gather(tensor, axis=0), outputs)
+
+    def chiefs(self, numbers: Sequence[float]) -> list[float]:
+        """Return the first replica's numbers in every process: two machines may differ in the last digit."""
+        if self.num_replicas == 1:
+            return list(numbers)
+
+        def only_first() -> Any:
+            context = tf.distribute.get_replica_context()
+            is_first = tf.equal(context.replica_id_in_sync_group, 0)
+            mine = tf.constant(numbers, tf.float64)
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(is_first, mine, tf.zeros_like(mine)))
+
+        agreed = tf.function(lambda: self.strategy.run(only_first))()
+        return list(map(float, self.strategy.experimental_local_results(agreed)[0].numpy()))
+
+
+@functools.cache  # a kept model belongs to the strategy under which it was built
+def replicas_for(distribution: Distribution, timeout_seconds: int) -> Replicas:
+    """Return the replicas that the config asks for; `multi_worker` in the first lines of a process of its own.
+
+    Args:
+        distribution: As in `schemas.training.TrainingOptions`.
+        timeout_seconds: How long a step may wait for another worker's share.
+
+    Raises:
+        ConfigError: `multi_worker` without `TF_CONFIG`.
+    """
+    match distribution:
+        case "none":
+            return Replicas(tf.distribute.get_strategy())
+        case "mirrored":
+            devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+            return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
+        case "multi_worker":
+            check_cluster_is_named()
+            options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout_seconds)
+            return Replicas(tf.distribute.MultiWorkerMirroredStrategy(communication_options=options))
+
+
+def check_cluster_is_named() -> None:
+    """Refuse to train with several workers where nothing says which.
+
+    Raises:
+        ConfigError: there is no `TF_CONFIG`.
+    """
+    if not os.environ.get(TF_CONFIG):
+        raise ConfigError(
+            "Training with several workers does not know them. Expected the environment variable TF_CONFIG with "
+            '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}; received none. '
+            "Set it for every worker, or set training.distribution to 'none' or 'mirrored'."
+        )
+
+
+def share_of(num_examples: Any, replica: Any, num_replicas: int) -> tuple[Any, Any]:
+    """Return the rows of a batch that a replica computes, and their share of the batch.
+
+    A replica for which nothing is left computes the last row with weight 0: means of nothing are not numbers.
+
+    Example:
+        >>> [(list(map(int, rows)), round(float(share), 2)) for rows, share in (share_of(3, i, 4) for i in range(4))]
+        [([0], 0.33), ([1], 0.33), ([2], 0.33), ([2], 0.0)]
+    """
+    num_rows = tf.maximum(num_examples - replica + num_replicas - 1, 0) // num_replicas
+    rows = tf.minimum(replica + num_replicas * tf.range(tf.maximum(num_rows, 1)), num_examples - 1)
+    return rows, tf.cast(num_rows, tf.float32) / tf.cast(num_examples, tf.float32)
+
+
+def _share_of_batch(loss_of_share: LossOfShare, variables: Sequence[Any], batch: Any) -> tuple[Any, Any, Any]:
+    context = tf.distribute.get_replica_context()
+    num_examples = tf.shape(tf.nest.flatten(batch)[0])[0]
+    rows, weight = share_of(num_examples, context.replica_id_in_sync_group, context.num_replicas_in_sync)
+    share = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), batch)
+    loss, gradients, outputs = _derived(loss_of_share, variables, share, weight=weight)
+    num_rows = tf.where(weight > 0, tf.size(rows), 0)
+    return loss, gradients, tf.nest.map_structure(lambda tensor: tensor[:num_rows], outputs)
+
+
+def _derived(loss_of_share: LossOfShare, variables: Sequence[Any], batch: Any, *, weight: Any) -> tuple[Any, Any, Any]:
+    with tf.GradientTape() as tape:
+        loss, outputs = loss_of_share(batch)
+        loss = loss if weight is None else loss * tf.cast(weight, loss.dtype)
+    return loss, tape.gradient(loss, [variable.value for variable in variables]), outputs
