@@ -9,6 +9,8 @@ from schemas.base import Record
 PIPELINE_CONTEXT = "pipeline"
 PIPELINE_RUN_CONTEXT = "pipeline_run"
 NODE_CONTEXT = "node"
+# Custom property of an execution: the node that it is of. Those of older releases, and of tasks in a cluster, lack it.
+NODE_ID = "node_id"
 # Custom properties of a failed execution: the class of `core.errors` that its node raised, and its text.
 ERROR_CLASS = "error_class"
 ERROR_TEXT = "error_text"
@@ -71,7 +73,7 @@ def node_runs(store: Any, run_id: str) -> dict[str, NodeRun]:
     states = metadata_store_pb2.Execution.State
     runs: dict[str, NodeRun] = {}
     for execution in sorted(executions, key=lambda execution: (_is_complete(execution), execution.id)):
-        node_id = _node_id(store, execution.id)
+        node_id = _node_id(store, execution)
         runs[node_id] = NodeRun(
             node_id=node_id,
             state=states.Name(execution.last_known_state),
@@ -92,7 +94,7 @@ def node_failures(store: Any, run_id: str) -> dict[str, NodeFailure]:
     executions = [] if context is None else store.get_executions_by_context(context.id)
     newest = {}
     for execution in sorted(executions, key=lambda execution: (_is_complete(execution), execution.id)):
-        newest[_node_id(store, execution.id)] = execution
+        newest[_node_id(store, execution)] = execution
     return {
         node_id: NodeFailure(
             node_id=node_id,
@@ -111,10 +113,16 @@ def _is_complete(execution: Any) -> bool:
     return execution.last_known_state in (states.COMPLETE, states.CACHED)
 
 
-def _node_id(store: Any, execution_id: int) -> str:
-    names = [c.name for c in store.get_contexts_by_execution(execution_id) if c.type == NODE_CONTEXT]
-    # TFX names the context `pipeline.node`.
-    return str(names[0].rpartition(".")[2]) if names else f"execution-{execution_id}"
+def node_id_of(context_name: str) -> str:
+    """Return the node that a node context is of: TFX names it `pipeline.node`."""
+    return context_name.rpartition(".")[2]
+
+
+def _node_id(store: Any, execution: Any) -> str:
+    if NODE_ID in execution.custom_properties:
+        return str(execution.custom_properties[NODE_ID].string_value)
+    names = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == NODE_CONTEXT]
+    return node_id_of(names[0]) if names else f"execution-{execution.id}"
 
 
 def _outputs(store: Any, execution_ids: list[int]) -> dict[int, dict[str, OutputArtifact]]:

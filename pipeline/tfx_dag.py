@@ -32,7 +32,14 @@ class TfxDag:
 
         _check_reachable(plan, self.runner)
         graph = build_pipeline(self._config, plan, code_digest=self.code_digest)
-        run_pipeline(graph, plan.run_id, span=plan.span.span, runner=self.runner, observer=observer)
+        run_pipeline(
+            graph,
+            plan.run_id,
+            span=plan.span.span,
+            runner=self.runner,
+            observer=observer,
+            parallel_nodes=self._config.engine.parallel_nodes,
+        )
 
     def outcome(self, plan: RunPlan, *, first_version: int | None, trained: Decision | None) -> Outcome:
         """Read what the DAG did from ML Metadata and its artifacts."""

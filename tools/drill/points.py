@@ -80,12 +80,16 @@ class Reporter:
             logger.addHandler(handler)
 
     def observe_nodes(self) -> None:
-        """Hear of nodes where `pipeline.runners` does: in the one class through which TFX launches all of them."""
-        from tfx.orchestration.portable.launcher import Launcher
+        """Hear of nodes in the one class through which all of them are launched."""
+        from pipeline.node_launcher import NodeLauncher
 
-        Launcher._run_executor = self._told(Launcher._run_executor, "start", "executed")
-        Launcher._publish_successful_execution = self._told(Launcher._publish_successful_execution, None, "fenced")
-        Launcher.launch = self._told(Launcher.launch, None, "published")
+        seams: dict[str, tuple[Kind | None, Kind]] = {
+            "_run_executor": ("start", "executed"),
+            "_publish_successful_execution": (None, "fenced"),
+            "launch": (None, "published"),
+        }
+        for name, (before, after) in seams.items():
+            setattr(NodeLauncher, name, self._told(getattr(NodeLauncher, name), before, after))
 
     def _told(self, method: Any, before: Kind | None, after: Kind) -> Any:
         def told(node: Any, *arguments: Any) -> Any:
