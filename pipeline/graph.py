@@ -9,7 +9,6 @@ from tfx.components import Evaluator, StatisticsGen
 from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import transform_pb2
 from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import ExampleStatistics, Model, TransformGraph
 
@@ -31,7 +30,7 @@ from pipeline.plan import RunPlan
 from pipeline.shape import GraphShape, Role, plan_values, shape_of, uri_parameter
 from schemas import provenance
 from schemas.artifacts import ReplayBuffer
-from schemas.features import FEATURE_SET_KEY, FeatureSet
+from schemas.features import FeatureSet
 from schemas.loader import feature_types, load_schema
 from schemas.verdicts import Verdict
 
@@ -238,14 +237,9 @@ def _transform(config: Config, examples: BaseChannel, schema: BaseChannel, base_
     return Transform(
         examples=examples,
         schema=schema,
+        feature_set=config.feature_set.model_dump_json(),
+        engine=config.engine.model_dump_json(),
         base_model=base_model,
-        preprocessing_fn="transform.preprocessing.preprocessing_fn",
-        custom_config={FEATURE_SET_KEY: config.feature_set.model_dump_json()},
-        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train"]),
-        # The Trainer maps the graph over raw examples, so nothing transformed is stored; TFDV ran already.
-        materialize=False,
-        disable_statistics=True,
-        disable_analyzer_cache=True,
     )
 
 

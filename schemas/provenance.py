@@ -33,6 +33,7 @@ EXAMPLES_COUNTS = "num_examples"
 
 # On what a node with a choice of engines wrote: `in_process` or `beam`.
 ENGINE = "engine"
+ENGINE_WHY = "engine_why"  # a sentence; absent unless Beam did what would have been small enough for this process
 
 # On ReplayBuffer, as `encode_spans` writes them: spans with train examples in it that the buffer before had none of,
 # and the other way round. Only the difference, since a list of every span in every buffer grows with the square of the
