@@ -166,6 +166,11 @@ class Config(Record):
         return self.root_path / "artifacts"
 
     @property
+    def statistics_path(self) -> Path:
+        """Folder of the statistics of single spans, of which those of windows are merged; nothing is lost with it."""
+        return self.root_path / "statistics"
+
+    @property
     def serving_path(self) -> Path:
         """Base folder of the pushed versions, as TensorFlow Serving's `model_base_path` wants it."""
         folder = Path(self.serving_folder).absolute() if self.serving_folder else self.root_path / "serving"

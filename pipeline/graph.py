@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow_data_validation as tfdv
-from tfx.components import Evaluator, StatisticsGen
 from tfx.dsl.components.common.importer import Importer
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.orchestration.pipeline import Pipeline
@@ -13,6 +11,7 @@ from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import ExampleStatistics, Model, TransformGraph
 
 from components.drift_gate import DriftGate
+from components.evaluator import Evaluator
 from components.example_gen import ExampleGen
 from components.example_validator import ExampleValidator
 from components.gate import Gate
@@ -20,6 +19,7 @@ from components.import_schema_gen import ImportSchemaGen
 from components.prequential import Prequential
 from components.pusher import Pusher
 from components.replay_gen import ReplayGen
+from components.statistics_gen import StatisticsGen
 from components.trainer import Trainer
 from components.transform import Transform
 from lineage.store import connection_config
@@ -34,8 +34,6 @@ from schemas.features import FeatureSet
 from schemas.loader import feature_types, load_schema
 from schemas.verdicts import Verdict
 
-# Exact distances and new values need every token of a feature in the statistics; TFDV keeps 1,000 by default.
-RANK_HISTOGRAM_BUCKETS = 10_000
 _TYPES: dict[Role, Any] = {
     "previous_statistics": ExampleStatistics,
     "reference_statistics": ExampleStatistics,
@@ -99,7 +97,7 @@ class _Graph:
 
     def cycle(self) -> list[Any]:
         """Return the nodes of a cycle that reads a span and, unless it only scores, trains on it."""
-        statistics = _statistics_gen(self._examples, self._schema_channel, "StatisticsGen")
+        statistics = self._statistics_gen(self._examples, "StatisticsGen")
         validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=self._schema_channel)
         gate = DriftGate(
             statistics=statistics.outputs["statistics"],
@@ -182,7 +180,7 @@ class _Graph:
             examples = nodes[0].outputs["examples"]
         if self._shape.analysis != "span":
             # The reference of later spans: what the new transform graph was analysed on.
-            nodes.append(_statistics_gen(examples, self._schema_channel, "WindowStatisticsGen"))
+            nodes.append(self._statistics_gen(examples, "WindowStatisticsGen"))
         base_model = self._imported("base_model").get("base_model")
         transform = _transform(self._config, examples, self._schema_channel, base_model)
         return [*nodes, transform], transform.outputs["transform_graph"]
@@ -194,8 +192,8 @@ class _Graph:
             model=model,
             schema=self._schema_channel,
             eval_config=evaluation_config(config.label, config.gate),
-            # Where TFX looks for `custom_extractors`.
-            module_path="pipeline.class_labels" if config.label.task == "multiclass" else None,
+            label=self._label,
+            engine=config.engine.model_dump_json(),
         )
         gate = Gate(
             evaluation=evaluator.outputs["evaluation"],
@@ -220,17 +218,20 @@ class _Graph:
         spans_root = str(self._config.spans_path)
         return ExampleGen(spans_root=spans_root, spans=self._values[parameter]).with_id(node_id)
 
+    def _statistics_gen(self, examples: BaseChannel, node_id: str) -> Any:
+        return StatisticsGen(
+            examples=examples,
+            schema=self._schema_channel,
+            engine=self._config.engine.model_dump_json(),
+            cache=str(self._config.statistics_path),
+        ).with_id(node_id)
+
 
 def _raw_feature_set(config: Config) -> FeatureSet:
     """Return the feature set without the features that only the user's `preprocessing_fn` makes: spans lack them."""
     columns = feature_types(load_schema(Path(config.schema_file)))
     raw = {name: spec for name, spec in config.features.items() if name in columns}
     return config.feature_set.model_copy(update={"features": raw or config.features})
-
-
-def _statistics_gen(examples: BaseChannel, schema: BaseChannel, node_id: str) -> StatisticsGen:
-    options = tfdv.StatsOptions(num_rank_histogram_buckets=RANK_HISTOGRAM_BUCKETS)
-    return StatisticsGen(examples=examples, schema=schema, stats_options=options).with_id(node_id)
 
 
 def _transform(config: Config, examples: BaseChannel, schema: BaseChannel, base_model: BaseChannel | None) -> Transform:
