@@ -10,6 +10,7 @@ MODULES = {
     "ledger": "benchmarks.ledger",
     "lineage": "benchmarks.lineage_scale",
     "metadata": "benchmarks.metadata_growth",
+    "long": "benchmarks.long_run",
 }
 
 
