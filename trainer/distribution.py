@@ -18,7 +18,7 @@ from core.errors import ConfigError
 from schemas.training import Distribution
 
 TF_CONFIG = "TF_CONFIG"  # names the processes that train together, as tf.distribute documents it
-LossOfShare = Callable[[Any], tuple[Any, Any]]
+LossOfExamples = Callable[[Any], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,27 @@ class Replicas:
         return int(self.strategy.num_replicas_in_sync)
 
     def loss_and_gradients(
-        self, loss_of_share: LossOfShare, variables: Sequence[Any], batch: Any
+        self, loss_of: LossOfExamples, variables: Sequence[Any], batch: Any, *, scale: Callable[[Any], Any]
     ) -> tuple[Any, Sequence[Any], Any]:
-        """Return the mean loss over a batch, its gradients, and the outputs, replica by replica.
+        """Return the mean loss over a batch, the gradients of the scaled loss, and the outputs.
 
         Call it in a traced function, outside the strategy's scope.
 
         Args:
-            loss_of_share: Takes examples like those of `batch`; returns their mean loss, a scalar, and any tensors of
-                which the first dimension counts examples.
+            loss_of: Takes examples like those of `batch`; returns their mean loss, a scalar, and an output each, a
+                tensor of which the first dimension counts examples.
             variables: By which the loss is derived.
             batch: Nested tensors of which the first dimension counts examples, the whole batch in every process.
+            scale: Applied to the loss before it is derived: an optimizer's `scale_loss`.
         """
         if self.num_replicas == 1:
-            return _derived(loss_of_share, variables, batch, weight=None)
-        share = functools.partial(_share_of_batch, loss_of_share, variables)
-        loss, gradients, outputs = self.strategy.run(share, args=(batch,))
-        loss, gradients = (
-            self.strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None),
-            [self.strategy.reduce(tf.distribute.ReduceOp.SUM, gradient, axis=None) for gradient in gradients],
-        )
-        return loss, gradients, tf.nest.map_structure(lambda tensor: self.strategy.gather(tensor, axis=0), outputs)
+            return _derived(loss_of, variables, batch, scale)
+        share = functools.partial(_derived_for_share, loss_of, variables, scale=scale)
+        loss, gradients, output, rows = self.strategy.run(share, args=(batch,))
+        total = functools.partial(self.strategy.reduce, tf.distribute.ReduceOp.SUM, axis=None)
+        order = tf.argsort(self.strategy.gather(rows, axis=0))
+        output = tf.gather(self.strategy.gather(output, axis=0), order)
+        return total(loss), [None if gradient is None else total(gradient) for gradient in gradients], output
 
     def chiefs(self, numbers: Sequence[float]) -> list[float]:
         """Return the first replica's numbers in every process: two machines may differ in the last digit."""
@@ -128,18 +128,28 @@ def share_of(num_examples: Any, replica: Any, num_replicas: int) -> tuple[Any, A
     return rows, tf.cast(num_rows, tf.float32) / tf.cast(num_examples, tf.float32)
 
 
-def _share_of_batch(loss_of_share: LossOfShare, variables: Sequence[Any], batch: Any) -> tuple[Any, Any, Any]:
+def _derived_for_share(
+    loss_of: LossOfExamples, variables: Sequence[Any], batch: Any, *, scale: Callable[[Any], Any]
+) -> tuple[Any, Any, Any, Any]:
+    """Return a replica's part of the loss and of the gradients, and the outputs and rows that it computed."""
     context = tf.distribute.get_replica_context()
     num_examples = tf.shape(tf.nest.flatten(batch)[0])[0]
     rows, weight = share_of(num_examples, context.replica_id_in_sync_group, context.num_replicas_in_sync)
     share = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), batch)
-    loss, gradients, outputs = _derived(loss_of_share, variables, share, weight=weight)
+
+    def weighted_loss_of(examples: Any) -> tuple[Any, Any]:
+        loss, output = loss_of(examples)
+        return loss * tf.cast(weight, loss.dtype), output
+
+    loss, gradients, output = _derived(weighted_loss_of, variables, share, scale)
     num_rows = tf.where(weight > 0, tf.size(rows), 0)
-    return loss, gradients, tf.nest.map_structure(lambda tensor: tensor[:num_rows], outputs)
+    return loss, gradients, output[:num_rows], rows[:num_rows]
 
 
-def _derived(loss_of_share: LossOfShare, variables: Sequence[Any], batch: Any, *, weight: Any) -> tuple[Any, Any, Any]:
+def _derived(
+    loss_of: LossOfExamples, variables: Sequence[Any], batch: Any, scale: Callable[[Any], Any]
+) -> tuple[Any, Any, Any]:
     with tf.GradientTape() as tape:
-        loss, outputs = loss_of_share(batch)
-        loss = loss if weight is None else loss * tf.cast(weight, loss.dtype)
-    return loss, tape.gradient(loss, [variable.value for variable in variables]), outputs
+        loss, output = loss_of(batch)
+        scaled = scale(loss)
+    return loss, tape.gradient(scaled, [variable.value for variable in variables]), output
