@@ -26,6 +26,8 @@ from schemas.loader import load_schema
 
 CONFIG = Path("conf/flights.yaml")
 NUM_SPANS = 300
+# The first day of the year is not whole.
+FIRST_SPAN = 1
 # Cycles on either side of the comparison, the first two of the process left out.
 NUM_COMPARED = 20
 NUM_UNCOUNTED = 2
@@ -75,7 +77,7 @@ def run(root: Path, num_spans: int, changes: tuple[str, ...]) -> None:
 
     config = load_config(CONFIG, (f"root={root}", *OVERRIDES, *changes))
     done = len(read_cycles(root))
-    spans = range(num_spans)
+    spans = range(FIRST_SPAN, FIRST_SPAN + num_spans)
     ingest(config.ingest_options, config.spans_path, schema=load_schema(Path(config.schema_file)), spans=spans)
     lines = root / "cycles.jsonl"
     with (
