@@ -170,9 +170,10 @@ def load_models(store: MetadataStore, *, evaluated: Collection[int] | None = Non
         store: An open store.
         evaluated: Versions whose evaluation is wanted; reading those of a thousand models takes a while. None: all.
     """
-    models = sorted(store.get_artifacts_by_type(provenance.MODEL_TYPE), key=lambda model: model.id)
+    models = _artifacts_of_type(store, provenance.MODEL_TYPE)
     if not models:
         return ModelGraph()
+    buffers = _artifacts_of_type(store, provenance.REPLAY_BUFFER_TYPE)
     pushed = store.get_artifacts_by_type(provenance.PUSHED_MODEL_TYPE)
     judgements = (artifact for name in _JUDGEMENT_TYPES for artifact in store.get_artifacts_by_type(name))
     found = [*models, *pushed, *(judgements if evaluated is None else ())]
@@ -187,13 +188,20 @@ def load_models(store: MetadataStore, *, evaluated: Collection[int] | None = Non
     executions = store.get_executions_by_id(sorted(makers)) if makers else []
     complete = {execution.id for execution in executions if execution.last_known_state in _COMPLETE}
     links = [link for link in links if link.execution_id in complete]
+    found += buffers
     missing = {link.artifact_id for link in links}.difference(artifact.id for artifact in found)
     found += store.get_artifacts_by_id(sorted(missing)) if missing else []
     artifacts = {artifact.id: _artifact(artifact) for artifact in found}
-    buffers = sorted(store.get_artifacts_by_type(provenance.REPLAY_BUFFER_TYPE), key=lambda buffer: buffer.id)
     return build_graph(
-        [artifacts[model.id] for model in models], _executions(links, artifacts), map(_artifact, buffers)
+        [artifacts[model.id] for model in models],
+        _executions(links, artifacts),
+        [artifacts[buffer.id] for buffer in buffers],
     )
+
+
+def _artifacts_of_type(store: MetadataStore, type_name: str) -> list[Any]:
+    """Return all artifacts of a type, oldest first."""
+    return sorted(store.get_artifacts_by_type(type_name), key=lambda artifact: int(artifact.id))
 
 
 def _readers_of(links: Iterable[Link], pushed_ids: Collection[int]) -> set[int]:
