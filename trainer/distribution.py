@@ -7,17 +7,15 @@ are in `trainer.workers`.
 """
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
-from core.errors import ConfigError
 from schemas.training import Distribution
+from trainer.cluster import read_cluster
 
-TF_CONFIG = "TF_CONFIG"  # names the processes that train together, as tf.distribute documents it
 LossOfExamples = Callable[[Any], tuple[Any, Any]]
 
 
@@ -86,7 +84,7 @@ def replicas_for(distribution: Distribution, timeout_seconds: int) -> Replicas:
         timeout_seconds: How long a step may wait for another worker's share.
 
     Raises:
-        ConfigError: `multi_worker` without `TF_CONFIG`.
+        ConfigError: `multi_worker` without a `TF_CONFIG` that names the workers.
     """
     match distribution:
         case "none":
@@ -95,23 +93,9 @@ def replicas_for(distribution: Distribution, timeout_seconds: int) -> Replicas:
             devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
             return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
         case "multi_worker":
-            check_cluster_is_named()
+            read_cluster()  # TensorFlow takes no TF_CONFIG for a cluster of one
             options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout_seconds)
             return Replicas(tf.distribute.MultiWorkerMirroredStrategy(communication_options=options))
-
-
-def check_cluster_is_named() -> None:
-    """Refuse to train with several workers where nothing says which.
-
-    Raises:
-        ConfigError: there is no `TF_CONFIG`.
-    """
-    if not os.environ.get(TF_CONFIG):
-        raise ConfigError(
-            "Training with several workers does not know them. Expected the environment variable TF_CONFIG with "
-            '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}; received none. '
-            "Set it for every worker, or set training.distribution to 'none' or 'mirrored'."
-        )
 
 
 def share_of(num_examples: Any, replica: Any, num_replicas: int) -> tuple[Any, Any]:
