@@ -5,10 +5,14 @@ What a node does with its examples is not here.
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
 from schemas.provenance import EXAMPLES_COUNTS
+
+# How Beam's file sinks name the folders that they rename files out of when all went well.
+BEAM_TEMPORARY = "beam-temp-*"
 
 
 def declared_counts(examples: Any) -> dict[str, int]:
@@ -43,4 +47,22 @@ def require_all_examples(examples: Any, received: Mapping[str, int], *, by: str)
         raise DataError(
             f"{by} lost or doubled examples of {examples.uri!r}. Expected {expected or 'a split'}; received "
             f"{dict(received)}. Run again, with `engine: in_process` or another `beam.runner` if it happens again."
+        )
+
+
+def require_no_remains(artifact: Any, *, by: str) -> None:
+    """Refuse an output in which Beam left temporary files: some of it was never moved to where it belongs.
+
+    Args:
+        artifact: What the node wrote.
+        by: What made it, for the message.
+
+    Raises:
+        DataError: a temporary file or folder is there.
+    """
+    remains = sorted(path.name for path in Path(artifact.uri).rglob(BEAM_TEMPORARY))
+    if remains:
+        raise DataError(
+            f"{by} did not finish {artifact.uri!r}. Expected no {BEAM_TEMPORARY} in it; received {len(remains)}, the "
+            f"first {remains[0]!r}. Run again, with `engine: in_process` or another `beam.runner` if it happens again."
         )

@@ -18,7 +18,7 @@ from tfx.types.standard_artifacts import Examples, ExampleStatistics, Schema
 from tfx.types.system_executions import Process
 from tfx.utils import json_utils
 
-from components.postconditions import declared_counts, require_all_examples
+from components.postconditions import declared_counts, require_all_examples, require_no_remains
 from core.files import link_or_copy
 from schemas.engine import Engine, EngineOptions
 from schemas.loader import load_schema
@@ -97,6 +97,7 @@ class StatisticsGenExecutor(BaseBeamExecutor):
                 {STATISTICS_KEY: [made]},
                 {"stats_options_json": beam_options().to_json()},
             )
+            require_no_remains(made, by="StatisticsGen (beam)")
             statistics = {split: _read(made.uri, split) for split in span.files}
         for dataset in statistics.values():
             atoms_from_histograms(dataset)

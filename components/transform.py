@@ -19,7 +19,7 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from tfx.types.standard_artifacts import Model, TransformGraph
 from tfx.utils import json_utils
 
-from components.postconditions import declared_counts, require_all_examples
+from components.postconditions import declared_counts, require_all_examples, require_no_remains
 from records.reading import split_files
 from schemas.analysis import BASE_ANALYSIS_KEY
 from schemas.engine import EngineOptions
@@ -75,6 +75,7 @@ class TransformExecutor(BaseBeamExecutor):
 
         context = Executor.Context(self._beam_pipeline_args, make_beam_pipeline_fn=make_pipeline)
         Executor(context).Do(input_dict, output_dict, exec_properties)
+        require_no_remains(output_dict[TRANSFORM_GRAPH_KEY][0], by="Transform (beam)")
         return [count for pipeline in pipelines for count in _counted(pipeline.result)]
 
 

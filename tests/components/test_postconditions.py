@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 from tfx.types import standard_artifacts
 
-from components.postconditions import declared_counts, require_all_examples
+from components.postconditions import declared_counts, require_all_examples, require_no_remains
 from core.errors import DataError
 from schemas.provenance import EXAMPLES_COUNTS
 
@@ -42,3 +43,17 @@ def test_every_example_passes(examples_of, received):
 def test_lost_or_doubled_examples_are_refused(examples_of, received):
     with pytest.raises(DataError, match=r"StatisticsGen \(beam\) lost or doubled examples of .*Expected .*Run again"):
         require_all_examples(examples_of({"train": 4, "eval": 1}), received, by="StatisticsGen (beam)")
+
+
+def test_output_that_is_finished_passes(make_artifact):
+    evaluation = make_artifact(standard_artifacts.ModelEvaluation, "evaluation")
+    Path(evaluation.uri, "metrics-00000-of-00001").touch()
+    require_no_remains(evaluation, by="Evaluator (beam)")
+
+
+@pytest.mark.parametrize("name", ["beam-temp-metrics-1f", "Split-eval/beam-temp-FeatureStats.pb-2a"])
+def test_output_with_temporary_files_of_beam_is_refused(make_artifact, name):
+    evaluation = make_artifact(standard_artifacts.ModelEvaluation, "evaluation")
+    Path(evaluation.uri, name).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"Evaluator \(beam\) did not finish .*received 1, the first .beam-temp-.*Run"):
+        require_no_remains(evaluation, by="Evaluator (beam)")
