@@ -1,17 +1,15 @@
 """Decide whether a candidate may serve, with the noise of every comparison in view."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-from tfx.components.evaluator import constants
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
 
+from components.blessing import fill_blessing
 from core.files import write_text_atomically
 from ingest.replay_buffer import read_replay
 from monitoring.evaluation import read_evaluation
@@ -19,6 +17,7 @@ from monitoring.forgetting import measure_backward_transfer
 from monitoring.gate import explain_gate
 from monitoring.prequential import summarise
 from monitoring.scored_examples import ScoredExamples, score_examples
+from records.reading import BATCH_SIZE, serialized_batches, split_files
 from schemas.artifacts import GateVerdict, PrequentialScore, ReplayBuffer
 from schemas.features import LabelSpec
 from schemas.gate import GATE_REPORT_FILE, HEADLINE_METRIC, BackwardTransfer, GateOptions
@@ -26,10 +25,9 @@ from schemas.model_layout import SERVING_FOLDER
 from schemas.provenance import EVALUATION_METRICS, EXAMPLES_SPANS, decode_spans
 from schemas.scores import PREQUENTIAL_FILE, PrequentialSummary
 from schemas.scores import PrequentialScore as Score
-from serving.prediction import load_predictor
+from serving.scoring import Scorer
 
 EVAL_SPLIT = "eval"
-_BATCH_SIZE = 1024  # examples scored at a time
 
 
 @component
@@ -69,23 +67,25 @@ def Gate(
     verdict = explain_gate(
         read_evaluation(Path(evaluation.uri)),
         options=gate_options,
-        comparison=_compare(_eval_batches(examples), models, gate_options, label_spec),
+        comparison=_compare(
+            serialized_batches(split_files(examples.uri, EVAL_SPLIT)), models, gate_options, label_spec
+        ),
         backward_transfer=_backward_transfer(replay, examples, models, gate_options, label_spec),
         prequential=_summary(prequential_history, prequential, gate_options, label_spec),
         is_warm=bool(is_warm),
     )
     write_text_atomically(Path(report.uri) / GATE_REPORT_FILE, verdict.model_dump_json(indent=1))
     report.set_string_custom_property(EVALUATION_METRICS, json.dumps(verdict.candidate))
-    _fill_blessing(blessing, model, champion, is_blessed=verdict.is_blessed)
+    fill_blessing(blessing, model=model, baseline=champion, is_blessed=verdict.is_blessed)
 
 
 def _compare(
-    batches: Iterator[Sequence[bytes]], models: list[Any], options: GateOptions, label: LabelSpec
+    batches: Iterable[Sequence[bytes]], models: list[Any], options: GateOptions, label: LabelSpec
 ) -> ScoredExamples | None:
     """Return the examples as candidate and champion score them; None without a champion or an example."""
     if not models:
         return None
-    candidate, champion = (load_predictor(Path(model.uri) / SERVING_FOLDER).predict_examples for model in models)
+    candidate, champion = (Scorer(Path(model.uri) / SERVING_FOLDER) for model in models)
     slices = (*options.slices, *(bound.slices for bound in options.bounds))
     columns = {column for columns in slices for column in columns}
     return score_examples(batches, label=label, columns=columns, candidate=candidate, champion=champion)
@@ -99,20 +99,9 @@ def _backward_transfer(
     records, spans = read_replay(Path(replay.uri), EVAL_SPLIT)
     own = {ref.span for ref in decode_spans(examples.get_string_custom_property(EXAMPLES_SPANS))}
     older = [row for row, span in enumerate(spans) if span not in own]
-    batches = ([records[row] for row in rows] for rows in _batched(older))
-    scored = _compare(batches, models, options, label)
+    batches = (older[start : start + BATCH_SIZE] for start in range(0, len(older), BATCH_SIZE))
+    scored = _compare(([records[row] for row in rows] for rows in batches), models, options, label)
     return measure_backward_transfer(scored, spans[older], options=options) if scored else None
-
-
-def _eval_batches(examples: Any) -> Iterator[Sequence[bytes]]:
-    (folder,) = artifact_utils.get_split_uris([examples], EVAL_SPLIT)
-    files = sorted(str(path) for path in Path(folder).iterdir())
-    for batch in tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_BATCH_SIZE):
-        yield list(batch.numpy())
-
-
-def _batched(rows: list[int]) -> Iterator[list[int]]:
-    return (rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE))
 
 
 def _summary(history: str, newest: Any, options: GateOptions, label: LabelSpec) -> PrequentialSummary | None:
@@ -121,16 +110,3 @@ def _summary(history: str, newest: Any, options: GateOptions, label: LabelSpec) 
         text = (Path(newest.uri) / PREQUENTIAL_FILE).read_text(encoding="utf-8")
         scores.append(Score.model_validate_json(text))
     return summarise(scores, options.prequential, HEADLINE_METRIC[label.task]) if scores else None
-
-
-def _fill_blessing(blessing: Any, model: Any, champion: Any, *, is_blessed: bool) -> None:
-    """Write what TFX's Evaluator writes; TFX's Pusher and resolvers look for it."""
-    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
-    if champion:
-        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, champion.uri)
-        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, champion.id)
-    name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
-    write_text_atomically(Path(blessing.uri) / name, "")
-    value = constants.BLESSED_VALUE if is_blessed else constants.NOT_BLESSED_VALUE
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)

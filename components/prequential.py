@@ -12,7 +12,7 @@ from schemas.artifacts import PrequentialScore as PrequentialScoreArtifact
 from schemas.features import LabelSpec
 from schemas.model_layout import SERVING_FOLDER
 from schemas.scores import PREQUENTIAL_FILE, PrequentialScore
-from serving.prediction import load_predictor
+from serving.scoring import Scorer
 
 ALL_FILES = "Split-*/*"
 
@@ -34,7 +34,7 @@ def Prequential(
     """
     spec = LabelSpec.model_validate_json(label)
     files = sorted(Path(examples.uri).glob(ALL_FILES))
-    labels, scores = load_predictor(Path(champion.uri) / SERVING_FOLDER).score_files(files, spec)
+    labels, scores = Scorer(Path(champion.uri) / SERVING_FOLDER).score_files(files, spec)
     measured = PrequentialScore(
         span=examples.get_int_custom_property("span"),
         num_examples=len(labels),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from monitoring.bootstrap import paired_difference
 from monitoring.metrics import metrics_of
+from records.columns import labels_of, read_columns
 from schemas.features import LabelSpec
 from schemas.gate import INCOMPARABLE, BootstrapOptions, Difference
 
@@ -82,24 +83,28 @@ def score_examples(
     Raises:
         DataError: an example has no label, several, or one that is no number or none of the classes.
     """
-    labels: list[float] = []
+    labels: list[Array] = []
     scores: tuple[list[Array], list[Array]] = ([], [])
     members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     sliced = sorted(set(columns))
+    num_examples = 0
     for batch in batches:
-        for values_of in map(_values_by_column, batch):
-            for key in ((column, text) for column in sliced for text in set(values_of(column))):
-                members[key].append(len(labels))
-            labels.append(label.number_of(values_of(label.name)))
+        values = read_columns(batch, {label.name, *sliced})
+        for column in sliced:
+            for row, of_example in enumerate(values[column], num_examples):
+                for text in set(map(_text, of_example)):
+                    members[column, text].append(row)
+        labels.append(labels_of(values[label.name], label))
         scores[0].append(candidate(batch))
         scores[1].append(champion(batch))
-    if not labels:
+        num_examples += len(batch)
+    if not num_examples:
         return None
     outputs = [np.concatenate(of_model) for of_model in scores]
     num_outputs = max(array.shape[1] for array in outputs)
     return ScoredExamples(
         task=label.task,
-        labels=np.asarray(labels, np.float64),
+        labels=np.concatenate(labels),
         candidate=_padded(outputs[0], num_outputs),
         champion=_padded(outputs[1], num_outputs),
         members={key: np.asarray(rows, np.int64) for key, rows in members.items()},
@@ -111,17 +116,6 @@ def _padded(scores: Array, num_outputs: int) -> Array:
     return np.pad(scores, ((0, 0), (0, num_outputs - scores.shape[1])))
 
 
-def _values_by_column(serialized: bytes) -> Callable[[str], list[str]]:
-    """Return a function from a column to its values in an example as text, as TFMA names slices."""
-    import tensorflow as tf
-
-    features = tf.train.Example.FromString(serialized).features.feature
-
-    def values(column: str) -> list[str]:
-        if column not in features:
-            return []
-        feature = features[column]
-        texts = [value.decode(errors="replace") for value in feature.bytes_list.value]
-        return texts + [str(value) for value in (*feature.int64_list.value, *feature.float_list.value)]
-
-    return values
+def _text(value: Any) -> str:
+    """Return a value as TFMA names its slice."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -19,7 +19,7 @@ from schemas.model_layout import TRAINING_FOLDER
 from schemas.scores import PREQUENTIAL_FILE, PrequentialScore
 from schemas.spans import MANIFEST_NAME, Manifest
 from schemas.verdicts import DRIFT_REPORT_FILE, DriftReport, Verdict
-from serving.prediction import load_predictor
+from serving.scoring import Scorer
 from serving.version_store import locate
 from trainer.training_record import TRAINING_RECORD_FILE
 
@@ -193,7 +193,7 @@ def _first_model_auc(config: Config, plan: RunPlan, version: int | None) -> tupl
     manifest = Manifest.model_validate_json((span / MANIFEST_NAME).read_text(encoding="utf-8"))
     files = [span / file.path for file in manifest.files["eval"]]
     try:
-        labels, scores = load_predictor(folder).score_files(files, config.label)
+        labels, scores = Scorer(folder).score_files(files, config.label)
     except ServingError as error:
         return None, (f"The first model could not be scored for comparison. {error}",)
     return (float(roc_auc_score(labels, scores)) if len(set(labels.tolist())) > 1 else None), ()

@@ -1,18 +1,14 @@
 """Predictions from a SavedModel, in this process. TensorFlow is imported when a model is loaded, not before."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import DataError, ServingError, did_you_mean
-from schemas.features import LabelSpec
+from core.errors import ServingError, did_you_mean
 from schemas.model_layout import COLUMNAR_SIGNATURE, EXAMPLES_INPUT, SERVING_SIGNATURE
-
-_BATCH_SIZE = 1024  # examples per call: bounds memory, and is past where a larger batch is faster on a CPU
 
 Scores = npt.NDArray[np.float32]
 
@@ -77,32 +73,6 @@ class Predictor:
         missing = {name: _unknown(name, num_examples, spec) for name, spec in specs.items() if name not in arrays}
         return self._call(COLUMNAR_SIGNATURE, arrays | missing)
 
-    def score_files(self, files: Sequence[Path], label: LabelSpec) -> tuple[npt.NDArray[np.float64], Scores]:
-        """Score all records of gzipped TFRecord files, in batches.
-
-        Args:
-            files: Files of one or more splits.
-            label: What the model predicts.
-
-        Returns:
-            Labels of shape `(num_examples,)`, for multiclass the indices of their classes, and scores of shape
-            `(num_examples, num_outputs)`, in the files' order.
-
-        Raises:
-            DataError: a file cannot be read, a record has no usable label, or there are no records.
-            ServingError: as `predict_examples`.
-        """
-        labels, scores = [], []
-        for batch in _batches(files):
-            labels.append(_labels(batch, label))
-            scores.append(self.predict_examples(batch))
-        if not labels:
-            raise DataError(
-                f"There is nothing to score in {[str(file) for file in files]}. Expected at least one record. "
-                "Check the span's manifest."
-            )
-        return np.concatenate(labels), np.concatenate(scores)
-
     def _signature(self, name: str) -> Any:
         if name not in self._model.signatures:
             raise ServingError(
@@ -131,21 +101,6 @@ class Predictor:
         return scores
 
 
-@lru_cache(maxsize=4)  # the models that one cycle asks: candidate, champion and the first one, and one to spare
-def load_predictor(model_folder: Path) -> Predictor:
-    """Return the model of a folder, loaded once in this process.
-
-    Pushed versions and model artifacts never change, and loading one takes seconds.
-
-    Args:
-        model_folder: As `Predictor` takes it.
-
-    Raises:
-        ServingError: as `Predictor`.
-    """
-    return Predictor(model_folder)
-
-
 def _column(name: str, value: Any, spec: Any) -> npt.NDArray[Any]:
     """Return the values in the column's type, shape `(num_examples, num_values)`."""
     array = np.asarray(value)
@@ -171,26 +126,3 @@ def _unknown(name: str, num_examples: int, spec: Any) -> npt.NDArray[Any]:
 def _spec_words(signature: Any) -> str:
     specs = signature.structured_input_signature[1]
     return ", ".join(f"{name}: {specs[name].dtype.name} {tuple(specs[name].shape)}" for name in sorted(specs))
-
-
-def _batches(files: Sequence[Path]) -> Iterator[list[bytes]]:
-    import tensorflow as tf
-
-    names = [str(file) for file in files]
-    try:
-        for batch in tf.data.TFRecordDataset(names, compression_type="GZIP").batch(_BATCH_SIZE):
-            yield list(batch.numpy())
-    except tf.errors.OpError as error:
-        raise DataError(
-            f"A file among {names} cannot be read: {error.message}. Expected gzipped TFRecord files. "
-            "Ingest the span again as a new version."
-        ) from error
-
-
-def _labels(examples: Sequence[bytes], label: LabelSpec) -> npt.NDArray[np.float64]:
-    import tensorflow as tf
-
-    features = (tf.train.Example.FromString(example).features.feature[label.name] for example in examples)
-    kinds = ("bytes_list", "int64_list", "float_list")
-    values = ([value for kind in kinds for value in getattr(feature, kind).value] for feature in features)
-    return np.array([label.number_of(of_example) for of_example in values], dtype=np.float64)

@@ -8,7 +8,7 @@ import pytest
 from lineage.graph import load_models
 from lineage.queries import find_model, model_lineage
 from lineage.store import opened_store
-from serving.prediction import load_predictor
+from serving.scoring import Scorer
 from tools.drill.harness import Harness, Worker
 from tools.drill.invariants import (
     ALONE,
@@ -62,7 +62,7 @@ def test_model_of_killed_workers_is_that_of_an_undisturbed_cycle(killed, cycles)
     version = made.decisions[0].push.version
     files = [twin.folder(4) / file.path for file in twin.manifest(4).files["eval"]]
     ours, theirs = (
-        load_predictor(config.serving_path / str(served)).score_files(files, config.label)[1]
+        Scorer(config.serving_path / str(served)).score_files(files, config.label)[1]
         for config, served in ((pipeline.config, facts.champion), (twin.config, version))
     )
     assert np.abs(ours - theirs).max() <= MAX_PREDICTION_DIFFERENCE

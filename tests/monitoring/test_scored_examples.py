@@ -71,8 +71,8 @@ def test_slices_are_those_that_tfma_makes():
 
 
 def test_labels_of_a_multiclass_task_are_indices_and_a_new_class_has_no_probability_before():
-    batch = [example(kind=["late"]), example(kind=[7]), example(kind=["early"])]
-    examples = score([batch], label=CLASSES, candidate=(0.2, 0.3, 0.5), champion=(0.4, 0.6))
+    batches = [[example(kind=["late"])], [example(kind=[7])], [example(kind=["early"])]]
+    examples = score(batches, label=CLASSES, candidate=(0.2, 0.3, 0.5), champion=(0.4, 0.6))
     np.testing.assert_array_equal(examples.labels, [1, 2, 0])
     np.testing.assert_array_equal(examples.champion[0], np.array([0.4, 0.6, 0.0], np.float32))
     found = examples.difference("sparse_categorical_crossentropy", BootstrapOptions(num_replicates=100, min_examples=2))

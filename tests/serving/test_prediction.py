@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from core.errors import DataError, ServingError
-from schemas.features import LabelSpec
-from serving.prediction import Predictor, load_predictor
-
-LATE = LabelSpec(name="late")
+from core.errors import ServingError
+from serving.prediction import Predictor
 
 
 def example(temp: float | None = None, *, carrier: str = "AA", late: int | None = 0) -> bytes:
@@ -23,13 +20,6 @@ def example(temp: float | None = None, *, carrier: str = "AA", late: int | None 
     if late is not None:
         proto.features.feature["late"].int64_list.value.append(late)
     return bytes(proto.SerializeToString())
-
-
-def write(path: Path, records: list[bytes]) -> Path:
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for record in records:
-            writer.write(record)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -78,48 +68,6 @@ def test_one_example_in_plain_values(predictor: Predictor, columns: dict[str, ob
 def test_wrong_columns_are_named(predictor: Predictor, columns: dict[str, object], message: str) -> None:
     with pytest.raises(ServingError, match=f"(?s){message}"):
         predictor.predict_columns(columns)
-
-
-def test_files_are_scored_in_order_and_over_batches(predictor: Predictor, tmp_path: Path) -> None:
-    temps = np.linspace(-3, 3, 2500)
-    records = [example(temp, late=int(temp > 0)) for temp in temps]
-    files = [write(tmp_path / "a.gz", records[:1500]), write(tmp_path / "b.gz", records[1500:])]
-    labels, scores = predictor.score_files(files, LATE)
-    np.testing.assert_array_equal(labels, temps > 0)
-    np.testing.assert_allclose(scores[:, 0], 1 / (1 + np.exp(-temps)), rtol=1e-5)
-
-
-def test_class_labels_become_indices(predictor: Predictor, tmp_path: Path) -> None:
-    records = [example(1.0, carrier=carrier) for carrier in ("UA", "AA", "UA")]
-    label = LabelSpec(name="carrier", task="multiclass", classes=("AA", "UA"))
-    labels, scores = predictor.score_files([write(tmp_path / "a.gz", records)], label)
-    assert labels.tolist() == [1, 0, 1]
-    assert scores.shape == (3, 1)
-
-
-def test_model_of_a_folder_is_loaded_once(saved_model: Callable[..., Path]) -> None:
-    folder, other = saved_model(), saved_model(weight=2.0)
-    assert load_predictor(folder) is load_predictor(folder)
-    assert load_predictor(other) is not load_predictor(folder)
-    assert load_predictor(other).predict_columns({"hour": 6, "temp": 1.0}).item() == pytest.approx(sigmoid(2))
-
-
-def test_a_truncated_file_is_a_data_error(predictor: Predictor, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.gz", [example(1.0) for _ in range(100)])
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"a\.gz.*cannot be read.*Ingest the span again"):
-        predictor.score_files([path], LATE)
-
-
-def test_a_record_without_a_label_is_a_data_error(predictor: Predictor, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.gz", [example(1.0, late=None)])
-    with pytest.raises(DataError, match="A record has 0 values of label 'late'"):
-        predictor.score_files([path], LATE)
-
-
-def test_files_without_records_are_a_data_error(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to score"):
-        predictor.score_files([write(tmp_path / "a.gz", [])], LATE)
 
 
 def test_a_record_that_is_no_example_is_refused(predictor: Predictor) -> None:

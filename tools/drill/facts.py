@@ -131,11 +131,11 @@ def _lineage(store: "MetadataStore", version: int) -> dict[str, Any]:
 def _predictions(config: Config, version: int) -> tuple[float, ...]:
     from ingest.manifests import list_spans, read_manifest
     from schemas.spans import span_folder
-    from serving.prediction import load_predictor
+    from serving.scoring import Scorer
 
     newest = list_spans(config.spans_path).refs[-1]
     folder = span_folder(config.spans_path, newest.span, newest.version)
     manifest = read_manifest(config.spans_path, newest.span, newest.version)
     files = [folder / file.path for file in manifest.files["eval"]]
-    predictor = load_predictor(config.serving_path / str(version))
-    return tuple(float(score) for score in predictor.score_files(files, config.label)[1])
+    scorer = Scorer(config.serving_path / str(version))
+    return tuple(float(score) for score in scorer.score_files(files, config.label)[1])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from core.errors import DataError
-from pipeline.class_labels import class_indices
+from components.class_labels import class_indices
 
 
 @pytest.mark.parametrize(
