@@ -171,7 +171,7 @@ def _run(cluster: Cluster, request: WorkerRequest, failure_file: Path | None) ->
 
 
 def _in_folder(request: WorkerRequest, folder: Path) -> WorkerRequest:
-    """Return the request of another worker than the first: it begins where that one does, and writes what is dropped."""
+    """Return the request of any but the first worker: it begins where that one does, and what it writes is dropped."""
     checkpoints = Path(request.trainer_request.checkpoint_dir)
     if attempts := sorted(checkpoints.glob("attempt-*")):
         shutil.copytree(attempts[-1], folder / "checkpoints" / attempts[-1].name)
