@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ml_metadata import errors
-from ml_metadata.metadata_store.metadata_store import ListOptions, MetadataStore
+from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from benchmarks.report import machine, print_json, write_section
 from benchmarks.servers import NotInstalledError, execute, postgresql, postgresql_url
-from benchmarks.simulated_runs import SimulatedRuns, sqlite_store
+from benchmarks.simulated_runs import SimulatedRuns
 from lineage.graph import load_models
 from lineage.queries import find_model, model_lineage
+from lineage.run_store import RunStore
 from lineage.runs import node_runs
+from lineage.store import connection_config
 from pipeline.config import load_config
 from pipeline.quiet import quiet_libraries
 
@@ -27,7 +29,8 @@ STEP_RUNS = 50
 PLOT = Path("docs/metadata-growth.svg")
 _DATABASE = "mlmd"
 
-Backend = tuple[MetadataStore, Callable[[], int]]
+# How ML Metadata reaches the database, and what tells its size.
+Backend = tuple[Any, Callable[[], int]]
 
 
 def main(backends: list[str]) -> None:
@@ -39,11 +42,11 @@ def main(backends: list[str]) -> None:
         if backends and name not in backends:
             continue
         try:
-            with opened() as (store, count_bytes):
-                refusal = _refuses_backslashes(store)
+            with opened() as (config, count_bytes):
+                refusal = _refuses_backslashes(MetadataStore(config))
                 if refusal is not None:
                     missing.append(f"{name}, texts with a backslash: ML Metadata says {refusal!r}.")
-                curves[name] = grow(store, count_bytes, has_backslashes=refusal is None)
+                curves[name] = grow(config, count_bytes, has_backslashes=refusal is None)
         except (NotInstalledError, RuntimeError) as error:
             missing.append(f"{name}: {error}")
     _write(curves, missing)
@@ -55,7 +58,7 @@ def main(backends: list[str]) -> None:
 def _sqlite() -> Iterator[Backend]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metadata.sqlite"
-        yield sqlite_store(path), lambda: path.stat().st_size
+        yield connection_config(f"sqlite:///{path}"), lambda: path.stat().st_size
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def _postgresql() -> Iterator[Backend]:
         config.postgresql.host, config.postgresql.port = str(folder), "5432"
         config.postgresql.user = "perennial"
         config.postgresql.dbname = _DATABASE
-        yield MetadataStore(config), lambda: int(execute(url, f"SELECT pg_database_size('{_DATABASE}')"))
+        yield config, lambda: int(execute(url, f"SELECT pg_database_size('{_DATABASE}')"))
 
 
 def _refuses_backslashes(store: MetadataStore) -> str | None:
@@ -82,9 +85,10 @@ def _refuses_backslashes(store: MetadataStore) -> str | None:
     return None
 
 
-def grow(store: MetadataStore, count_bytes: Callable[[], int], *, has_backslashes: bool) -> list[dict[str, float]]:
+def grow(connection: Any, count_bytes: Callable[[], int], *, has_backslashes: bool) -> list[dict[str, float]]:
     """Write all runs; return bytes and seconds after every `STEP_RUNS`."""
     config = load_config(Path("conf/flights.yaml"), ("root=/var/flights", "training.replay_ratio=0.5"))
+    store = MetadataStore(connection)
     empty = count_bytes()
     runs = SimulatedRuns(store, config, has_backslashes=has_backslashes)
     curve = []
@@ -98,27 +102,26 @@ def grow(store: MetadataStore, count_bytes: Callable[[], int], *, has_backslashe
             "write_seconds_per_run": round((time.perf_counter() - started) / STEP_RUNS, 4),
         }
         if runs.num_runs in REPORTED:
-            point |= _query_seconds(store, runs)
+            point |= _query_seconds(connection, store, runs)
         curve.append(point)
         print(point, file=sys.stderr)
     return curve
 
 
-def _query_seconds(store: MetadataStore, runs: SimulatedRuns) -> dict[str, float]:
+def _query_seconds(connection: Any, store: MetadataStore, runs: SimulatedRuns) -> dict[str, float]:
     run_id = runs.run_id(runs.num_runs)
-    contexts = [
-        store.get_context_by_type_and_name("pipeline_run", run_id),
-        store.get_context_by_type_and_name("node", f"{runs.pipeline_name}.Trainer"),
-        store.get_context_by_type_and_name("pipeline", runs.pipeline_name),
-    ]
-    # What TFX, and our resuming, ask for every node: its executions in this run.
-    in_all = " AND ".join(f"contexts_{number}.id = {context.id}" for number, context in enumerate(contexts))
     asked: dict[str, Callable[[], Any]] = {
         "outcome": lambda: node_runs(store, run_id),
-        "node": lambda: store.get_executions(ListOptions(filter_query=in_all)),
+        "node": lambda: _node_executions(connection, runs.pipeline_name, run_id),
         "lineage": lambda: _newest_lineage(store, runs.num_runs),
     }
     return {f"{name}_seconds": _seconds(question) for name, question in asked.items()}
+
+
+def _node_executions(connection: Any, pipeline: str, run_id: str) -> object:
+    """Ask what is asked for every node, as the first node of a run does: its executions in this run."""
+    store = RunStore(connection, run_id)
+    return store.get_executions_by_context(store.get_context_by_type_and_name("node", f"{pipeline}.Trainer").id)
 
 
 def _newest_lineage(store: MetadataStore, version: int) -> object:

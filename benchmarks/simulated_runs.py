@@ -15,6 +15,8 @@ from typing import Any
 from ml_metadata.metadata_store.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from lineage.runs import NODE_ID
+from lineage.store import connection_config
 from pipeline.config import Config, WindowOptions
 from pipeline.graph import build_pipeline
 from pipeline.knowledge import MAX_SCORED_SPANS
@@ -110,6 +112,7 @@ class SimulatedRuns:
         )
         for key, value in node.parameters.parameters.items():
             execution.custom_properties[key].CopyFrom(value.field_value)
+        execution.custom_properties[NODE_ID].string_value = node.node_info.id
         if _HISTORY in execution.custom_properties:
             scores = json.loads(execution.custom_properties[_HISTORY].string_value)
             execution.custom_properties[_HISTORY].string_value = json.dumps(scores[: span - 1])
@@ -301,7 +304,4 @@ def _champion(config: Config) -> ChampionRecord:
 
 def sqlite_store(path: Path) -> MetadataStore:
     """Open a new store in an SQLite file, as TFX does."""
-    config = mlmd.ConnectionConfig()
-    config.sqlite.filename_uri = str(path)
-    config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-    return MetadataStore(config)
+    return MetadataStore(connection_config(f"sqlite:///{path}"))
