@@ -6,6 +6,7 @@ Fisher information, which EWC needs, is estimated in `trainer.fisher`; when term
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from schemas.training import Regularisation
@@ -107,6 +108,8 @@ class AnchoredModel(keras.Model):
     ) -> Any:
         """Return the loss on the labels and, while training, the anchor's terms; a scalar."""
         loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        # Keras divides by the replicas that train together; `trainer.distribution` weighs each by its share instead.
+        loss *= tf.distribute.get_strategy().num_replicas_in_sync
         if self.anchor is None or not training:
             return loss
         return self.anchor.added_to(loss, self, x, y_pred)
