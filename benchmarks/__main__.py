@@ -6,6 +6,7 @@ import sys
 
 MODULES = {
     "cycle": "benchmarks.cycle",
+    "engines": "benchmarks.engines",
     "bookkeeping": "benchmarks.bookkeeping",
     "ledger": "benchmarks.ledger",
     "lineage": "benchmarks.lineage_scale",
@@ -21,6 +22,7 @@ def main(names: list[str]) -> int:
         print(f"Unknown benchmark {unknown[0]!r}. Expected one of: {', '.join(MODULES)}.", file=sys.stderr)
         return 2
     if len(names) == 1:
+        sys.argv = [MODULES[names[0]]]  # the name is ours, no argument of the benchmark's
         runpy.run_module(MODULES[names[0]], run_name="__main__")
         return 0
     return max(subprocess.run([sys.executable, "-m", MODULES[name]]).returncode for name in names or MODULES)

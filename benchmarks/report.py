@@ -1,4 +1,4 @@
-"""Where results go: a section of `docs/benchmarks.md` for people, one line of JSON on stdout for programs."""
+"""Where results go: a section of a page for people, one line of JSON on stdout for programs."""
 
 import json
 import os
@@ -11,16 +11,16 @@ from typing import Any
 RESULTS = Path("docs/benchmarks.md")
 
 
-def write_section(heading: str, lines: Iterable[str]) -> None:
-    """Replace the section of this heading in `docs/benchmarks.md`, or append it; the others stay as they are."""
-    text = RESULTS.read_text(encoding="utf-8")
+def write_section(heading: str, lines: Iterable[str], *, page: Path = RESULTS) -> None:
+    """Replace the section of this heading in a page, or append it; the others stay as they are."""
+    text = page.read_text(encoding="utf-8")
     section = "\n".join((f"## {heading}", "", *lines, "", ""))
     pattern = re.compile(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
     # By a function, since a backslash in a replacement means something.
     text, num_found = pattern.subn(lambda _: section, text)
     if num_found == 0:
         text = f"{text.rstrip()}\n\n{section}"
-    RESULTS.write_text(text.rstrip() + "\n", encoding="utf-8")
+    page.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def print_json(name: str, **results: Any) -> None:

@@ -86,7 +86,7 @@ class Cluster:
             ConfigError: there is no Java, or the cluster runs already.
             UnavailableError: it did not come up.
         """
-        if self._processes():
+        if self.processes():
             raise ConfigError(f"A cluster of {str(self.folder)!r} runs already. Stop it first, or use it as it is.")
         if shutil.which("java") is None:
             raise ConfigError("Flink cannot start. Expected java on the PATH; received none. Install Java 17.")
@@ -102,7 +102,7 @@ class Cluster:
 
     def stop(self) -> int:
         """End the processes, workers of Python included, and return how many there were."""
-        processes = [each for parent in self._processes() for each in (parent, *parent.children(recursive=True))]
+        processes = [each for parent in self.processes() for each in (parent, *parent.children(recursive=True))]
         for process in processes:
             _send(process, signal.SIGTERM)
         for process in psutil.wait_procs(processes, timeout=STOP_SECONDS)[1]:
@@ -138,7 +138,7 @@ class Cluster:
         file = self.folder / PIDS_FILE
         return json.loads(file.read_text()) if file.is_file() else {}
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         """Return those that still run; a number may have gone to another process meanwhile."""
         found = []
         for pid, created in self._pids().values():
