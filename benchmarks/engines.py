@@ -194,8 +194,8 @@ def _read(path: Path) -> dict[str, Cell]:
 def _section(root: Path, cells: dict[str, Cell]) -> list[str]:
     lines = [
         f"`make bench ARGS=engines` on {machine()}. Seconds of the node alone, with the libraries loaded; CPU seconds",
-        "of it and of all processes that work for it; peak resident memory of all of them, libraries included; the load",
-        "of the machine before. The spans are drawn with replacement from 13 weeks of flights.",
+        "of it and of all processes that work for it; peak resident memory of all of them, libraries included; load of",
+        "the machine before. The spans are drawn with replacement from 13 weeks of flights.",
         "",
         "| node | examples | engine | seconds | CPU seconds | peak MiB | load |",
         "|---|---:|---|---:|---:|---:|---:|",
@@ -227,12 +227,12 @@ def _choices(root: Path, cells: dict[str, Cell]) -> list[str]:
         node, size, engine = key.split("/")
         if "cpu_seconds" in cells[key]:
             by_size.setdefault((node, int(size)), {})[engine] = cells[key]["cpu_seconds"]
-    for (node, size), measured in by_size.items():
-        files = (root / f"inputs-{size}/examples/examples").rglob("*.gz")
-        chosen = EngineOptions().choose(size, sum(file.stat().st_size for file in files))
+    for (node, num_examples), measured in by_size.items():
+        files = (root / f"inputs-{num_examples}/examples/examples").rglob("*.gz")
+        chosen = EngineOptions().choose(num_examples, sum(file.stat().st_size for file in files))
         found = [seconds for engine, seconds in measured.items() if engine.startswith(chosen)][:1]
         ratio = f"{found[0] / min(measured.values()):.2f}" if found else "not measured"
-        lines.append(f"| {node} | {size:,} | {chosen} | {ratio} |")
+        lines.append(f"| {node} | {num_examples:,} | {chosen} | {ratio} |")
     return lines
 
 
