@@ -5,7 +5,7 @@ What each node of the analysis computes is in `transform.in_process_nodes`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -147,7 +147,7 @@ class _Traced:
         fetches = [tensor for tensors, _ in folds for tensor in tensors]
         columns = graph_tools.get_dependent_inputs(self.graph, self.inputs, fetches)
         # Only what is analysed is decoded: another column may lack values that its tensor must have.
-        projected = tensor_representation_util.ProjectTensorRepresentationsInSchema(schema, columns)
+        projected = _projected(schema, columns)
         adapter = _adapter(projected)
         function = self._pruned(columns, [tensors for tensors, _ in folds])
         num_read = 0
@@ -164,6 +164,15 @@ class _Traced:
         variables = wrap_function.VariableHolder(share_variables=True)
         whole = wrap_function.WrappedFunction(self.graph, variable_holder=variables)
         return cast("Callable[..., Any]", whole.prune(tf.nest.flatten(columns, expand_composites=True), fetches))
+
+
+def _projected(schema: schema_pb2.Schema, columns: Iterable[str]) -> schema_pb2.Schema:
+    """Return the schema of some of the tensors alone, and of what they are made of."""
+    explicit = schema_pb2.Schema()
+    explicit.CopyFrom(schema)
+    representations = tensor_representation_util.InferTensorRepresentationsFromMixedSchema(schema)
+    tensor_representation_util.SetTensorRepresentationsInSchema(explicit, representations)
+    return tensor_representation_util.ProjectTensorRepresentationsInSchema(explicit, columns)
 
 
 def _adapter(schema: schema_pb2.Schema) -> tensor_adapter.TensorAdapter:
