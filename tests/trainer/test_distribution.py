@@ -1,10 +1,14 @@
-"""Two logical devices learn what one does. In processes of their own: devices are laid out once in a process."""
+"""Two devices, and two processes, learn what one does. In processes of their own: devices are laid out once in each."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from core.errors import ConfigError
@@ -73,24 +77,80 @@ print(json.dumps({
 """
 )
 
+WORKERS = (
+    BUILD
+    + """
+replicas = replicas_for("multi_worker", 60)
+optimizer = lambda: keras.optimizers.Adam(0.01, clipnorm=0.1)
+together = learn(replicas, optimizer)
+alone = learn(replicas_for("none", 60), optimizer)
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+np.savez(sys.argv[2], *together[2])
+print(json.dumps({
+    "num_replicas": replicas.num_replicas,
+    "losses": together[0],
+    "loss": max(abs(a - b) for a, b in zip(alone[0], together[0])),
+    "weights": max(float(np.abs(a - b).max()) for a, b in zip(alone[2], together[2], strict=True)),
+    "agreed": replicas.chiefs([index, 0.1]),
+}))
+"""
+)
 
-def _printed(script: str, *arguments: str, **kwargs) -> dict:
-    run = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False, timeout=300, **kwargs
+
+def _start(script: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
 
 
+def _printed(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    printed, logged = process.communicate(timeout=300)
+    assert process.returncode == 0, logged[-3000:]
+    received: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return received
+
+
+@pytest.mark.slow
 def test_devices_together_learn_what_one_does(tmp_path: Path) -> None:
     # 103 examples in batches of 17: nothing of the last is left for the second device. The clipping norm binds.
-    received = _printed(MIRRORED, str(tmp_path / "model.keras"), "2")
+    received = _printed(_start(MIRRORED, str(tmp_path / "model.keras"), "2"))
     assert received["num_replicas"] == 2
     # Rounding: what is added in another order. 21 steps of at most 0.01 a weight would show a wrong gradient at once.
     assert received["loss"] < 1e-6
     assert received["output"] < 1e-6
     assert received["weights"] < 1e-6
     assert received["iterations"] == 21
+
+
+@pytest.mark.slow
+def test_processes_together_learn_what_one_does(tmp_path: Path) -> None:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        addresses = ["{}:{}".format(*free.getsockname()) for free in (one, two)]
+    config = {"cluster": {"worker": addresses}}
+    processes = [
+        _start(
+            WORKERS,
+            str(tmp_path / f"{index}.keras"),
+            str(tmp_path / f"{index}.npz"),
+            TF_CONFIG=json.dumps({**config, "task": {"type": "worker", "index": index}}),
+        )
+        for index in range(2)
+    ]
+    first, second = map(_printed, processes)
+    assert first["num_replicas"] == second["num_replicas"] == 2
+    assert first["agreed"] == second["agreed"] == [0, 0.1]
+    assert first["losses"] == second["losses"]
+    weights = [list(np.load(tmp_path / f"{index}.npz").values()) for index in range(2)]
+    for mine, others in zip(*weights, strict=True):
+        np.testing.assert_array_equal(mine, others)
+    assert first["loss"] < 1e-6
+    assert first["weights"] < 1e-6
 
 
 def test_workers_that_nobody_named_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
