@@ -12,10 +12,9 @@ import keras
 
 from core.errors import ConfigError
 from schemas.training import TrainingOptions
-from trainer.heads import Head
-from trainer.model import compile_model
+from trainer.learner import Learner
 from trainer.model_state import assign_state
-from trainer.objective import Anchor, AnchoredModel, strengths
+from trainer.objective import strengths
 from trainer.optimizer import run_rate
 from trainer.starts import Start
 
@@ -23,34 +22,28 @@ MAX_RENDERED_LAYERS = 20
 
 
 @contextmanager
-def conditions(
-    model: AnchoredModel, start: Start, options: TrainingOptions, *, head: Head, num_steps: int
-) -> Iterator[None]:
+def conditions(learner: Learner, start: Start, options: TrainingOptions, *, num_steps: int) -> Iterator[None]:
     """Put the model where a run begins and under its conditions; layers thaw and the anchor goes when it ends.
 
     Args:
-        model: Compiled, with its optimizer built for all trainable weights.
+        learner: Its model's optimizer is built for all trainable weights.
         start: Where the run begins; frozen layers and regularisation are for warm ones.
         options: What the config asks for.
-        head: The model's head.
         num_steps: Steps that the run may take.
 
     Raises:
         ConfigError: `freeze` names a layer that the model does not have, or leaves nothing to train.
     """
+    model = learner.model
     # Looked up for a cold run too: a wrong name should not wait for the first warm one.
     named = layers_to_freeze(model, options.freeze)
     frozen = named if start.base is not None else []
     assign_state(model, start.state)
     model.schedule.begin(run_rate(options, start.line_length), int(model.optimizer.iterations), num_steps)
     if start.base is not None and strengths(options.regularisation):
-        model.anchor = Anchor(model, options.regularisation)
+        model.anchor = learner.anchor(options.regularisation)
         model.anchor.assign(start.base.weights, start.base.fisher)
-    # Keras has to trace the training step anew, which takes seconds, only if something other than numbers changed.
-    is_other_step = bool(frozen) or model.anchor is not None
     _set_trainable(frozen, is_trainable=False)
-    if is_other_step:
-        compile_model(model, model.optimizer, head)
     try:
         yield
     finally:
@@ -58,8 +51,6 @@ def conditions(
         # frozen.
         _set_trainable(frozen, is_trainable=True)
         model.anchor = None
-        if is_other_step:
-            compile_model(model, model.optimizer, head)
 
 
 def layers_to_freeze(model: keras.Model, patterns: Sequence[str]) -> list[keras.layers.Layer]:

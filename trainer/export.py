@@ -1,5 +1,6 @@
 """A Model artifact on disk: `Format-Training` to go on from, `Format-Serving` to predict with; whole or not at all."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -9,12 +10,26 @@ import tensorflow as tf
 from core.files import folder_written_atomically, write_text_atomically
 from schemas.analysis import Analysis
 from schemas.model_layout import KERAS_FILE
-from schemas.training import FISHER_FILE
+from schemas.training import FISHER_FILE, ModelShape
 from trainer.analysis import write_analysis
 from trainer.model_state import Arrays
-from trainer.signatures import ServedModel
+from trainer.program import ServingProgram, copied_program, made_of, program_in
+from trainer.signatures import ServedModel, served_variables
 from trainer.training_record import TRAINING_RECORD_FILE, TrainingRecord
 from trainer.transform_graph import TransformGraph
+
+
+@dataclass(frozen=True)
+class Template:
+    """An earlier SavedModel, which may compute the same with other numbers.
+
+    Attributes:
+        folder: Its folder.
+        program: Its program, by the record of its training; None: unknown.
+    """
+
+    folder: Path
+    program: ServingProgram | None
 
 
 def write_training_folder(
@@ -37,8 +52,27 @@ def write_training_folder(
             np.savez(temporary / FISHER_FILE, **fisher)
 
 
-def write_serving_folder(folder: Path, model: keras.Model, graph: TransformGraph) -> None:
-    """Write the SavedModel with its signatures, the transform graph inside."""
-    served = ServedModel(model, graph)
+def write_serving_folder(
+    folder: Path, model: keras.Model, graph: TransformGraph, shape: ModelShape, *, template: Template | None
+) -> ServingProgram:
+    """Write the SavedModel with its signatures, the transform graph inside, and return its program's identity.
+
+    Args:
+        folder: `Format-Serving`.
+        model: Trained.
+        graph: The transform graph it was trained under.
+        shape: What the model was built from.
+        template: The base model's SavedModel; its program is used again where it is the one that is needed.
+    """
+    parts = made_of(graph.digest, shape)
     with folder_written_atomically(folder) as temporary:
-        tf.saved_model.save(served, str(temporary), signatures=served.endpoints)
+        program = template.program if template else None
+        if (
+            template is None
+            or program is None
+            or program.made_of != parts
+            or not copied_program(template.folder, program, temporary, served_variables(model))
+        ):
+            served = ServedModel(model, graph)
+            tf.saved_model.save(served, str(temporary), signatures=served.endpoints)
+        return program_in(temporary, parts)

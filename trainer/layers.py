@@ -1,6 +1,7 @@
 """The layers that Keras does not bring; registered, so that a saved model loads in safe mode."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from schemas.transformed import PADDING_ID
@@ -17,10 +18,12 @@ class MaskedMeanEmbedding(keras.layers.Embedding):
 
     def call(self, ids: keras.KerasTensor) -> keras.KerasTensor:
         """Look up ids of shape `(batch, num_values)` and average them to shape `(batch, output_dim)`."""
-        rows = super().call(ops.maximum(ids, 0))
-        mask = ops.expand_dims(ops.cast(ops.not_equal(ids, PADDING_ID), rows.dtype), axis=-1)
-        num_values = ops.maximum(ops.sum(mask, axis=1), 1.0)
-        return ops.sum(rows * mask, axis=1) / num_values
+        # In TensorFlow's words, as few as possible: every feature pays for them whenever something is traced.
+        rows = tf.gather(ops.cast(self.embeddings, self.compute_dtype), tf.maximum(ids, 0))
+        mask = tf.cast(tf.not_equal(ids, PADDING_ID), rows.dtype)[:, :, tf.newaxis]
+        if ids.shape[1] == 1:
+            return tf.squeeze(rows * mask, axis=1)
+        return tf.reduce_sum(rows * mask, axis=1) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return `(batch, output_dim)` for `(batch, num_values)`."""

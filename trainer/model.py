@@ -39,15 +39,10 @@ def build_model(feature_set: FeatureSet, options: TrainingOptions) -> AnchoredMo
     outputs = keras.layers.Activation(head.activation, name=head.output, dtype="float32")(logits)
     model = AnchoredModel(inputs, outputs, name=options.model.kind)
     model.schedule = cold_schedule(options)
-    compile_model(model, build_optimizer(options, model.schedule), head)
+    # `trainer.learner` makes the steps; compiling names loss and metrics, and has the optimizer saved with the model.
+    model.compile(build_optimizer(options, model.schedule), head.loss, metrics=head.metrics(), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, head: Head) -> None:
-    """Compile, or compile again with the same optimizer, which keeps its state and forgets what Keras has traced."""
-    # No XLA: compiling costs seconds at every start, and a cycle trains for seconds.
-    model.compile(optimizer, head.loss, metrics=head.metrics(), jit_compile=False)
 
 
 def numeric_features(feature_set: FeatureSet) -> list[str]:

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from core.errors import TrainingError
 from schemas.base import Record
 from schemas.training import StartName, TrainingOptions
-from trainer.callbacks import EpochSeeds
 from trainer.conditions import conditions
-from trainer.heads import Head
 from trainer.input_data import TrainingData
-from trainer.objective import AnchoredModel
+from trainer.learner import Learner
 from trainer.starts import Start
 
 
@@ -31,23 +29,23 @@ class ProbeResult(Record):
 
 
 def probe(
-    model: AnchoredModel, starts: Sequence[Start], data: TrainingData, options: TrainingOptions, *, head: Head
+    learner: Learner, starts: Sequence[Start], data: TrainingData, options: TrainingOptions, *, seed: int
 ) -> ProbeResult:
     """Train every start for a few steps on the newest examples and compare losses on the held-out ones.
 
     The model is left as the last start has it; a run begins by putting it where it starts.
 
     Args:
-        model: Compiled.
+        learner: Trains and validates.
         starts: In the order of preference among equals.
         data: The run's data. Replayed examples are left out: new ones are what tells the starts apart.
         options: What the config asks for.
-        head: The model's head.
+        seed: The run's; the same random numbers for every start.
 
     Raises:
         TrainingError: no start has a finite loss.
     """
-    losses = {start.name: _loss_after(model, start, data, options, head) for start in starts}
+    losses = {start.name: _loss_after(learner, start, data, options, seed) for start in starts}
     finite = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
     tried = (
         f"after {options.probe.num_steps} steps on the newest {data.num_newest(options.probe.num_examples)} examples "
@@ -63,10 +61,12 @@ def probe(
     return ProbeResult(winner=winner, why=f"The probe chose {winner}: {tried}.")
 
 
-def _loss_after(model: AnchoredModel, start: Start, data: TrainingData, options: TrainingOptions, head: Head) -> float:
+def _loss_after(learner: Learner, start: Start, data: TrainingData, options: TrainingOptions, seed: int) -> float:
     num_steps = options.probe.num_steps
-    batches = data.newest(options.probe.num_examples, num_steps)
-    with conditions(model, start, options, head=head, num_steps=num_steps):
-        model.fit(batches, steps_per_epoch=num_steps, callbacks=[EpochSeeds()], shuffle=False, verbose=0)
-        logs = model.evaluate(data.validation(), steps=data.validation_steps, return_dict=True, verbose=0)
-    return float(logs["loss"])
+    with conditions(learner, start, options, num_steps=num_steps):
+        learner.begin_epoch(seed, 0)
+        try:
+            learner.train(data.newest(options.probe.num_examples, num_steps))
+        except TrainingError:
+            return math.nan
+        return learner.evaluate(data.validation())["loss"]

@@ -6,47 +6,62 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from core.digests import digest_of_json
 from core.errors import TrainingError
 from schemas.analysis import Analysis
 from schemas.model_layout import TRAINING_FOLDER
-from schemas.training import REPLAY_FOLDER_KEY, REQUEST_KEY, TrainerRequest
+from schemas.training import REPLAY_FOLDER_KEY, REQUEST_KEY, ModelShape, TrainerRequest
 from trainer.analysis import read_analysis
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.conditions import conditions
-from trainer.export import write_serving_folder, write_training_folder
-from trainer.fisher import fisher_information
+from trainer.examples import Examples, StreamedExamples, load_examples
+from trainer.export import Template, write_serving_folder, write_training_folder
 from trainer.fit import FitPlan, fit
-from trainer.heads import Head, head_for
 from trainer.input_data import TrainingData, matching_files
-from trainer.model import build_model
-from trainer.model_state import Arrays, state_of
-from trainer.objective import AnchoredModel, strengths
+from trainer.learner import Learner
+from trainer.model_state import Arrays, ModelState, state_of
+from trainer.objective import strengths
 from trainer.optimizer import run_rate
 from trainer.probe import ProbeResult, probe
-from trainer.replayed_examples import read_replayed_examples
+from trainer.program import ServingProgram
+from trainer.replayed_examples import ReplayedExamples, read_replayed_examples
+from trainer.reuse import kept_base_model, kept_graph, learner_for
 from trainer.starts import Start, possible_starts
-from trainer.survey import survey_examples
+from trainer.survey import Survey, survey_examples
 from trainer.training_record import TrainingRecord
 from trainer.transform_graph import TransformGraph
-from trainer.warm_start import BaseModel, carry_over, read_base_model
+from trainer.warm_start import BaseModel, carry_over
+from trainer.workers import train_as_first_worker
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """All that a run reads, and the model that it will train."""
+    """All that a run reads, and the model that it will train.
+
+    Attributes:
+        fresh: The model's state as a cold start begins with it.
+    """
 
     request: TrainerRequest
     graph: TransformGraph
+    files: tuple[str, ...]
     data: TrainingData
     analysis: Analysis
     base: BaseModel | None
-    model: AnchoredModel
-    head: Head
+    learner: Learner
+    fresh: ModelState
+
+    @property
+    def seed(self) -> int:
+        """Another for every run of a line: perturbed by the same fresh weights each time, they drift to those."""
+        return self.request.options.seed + self.request.line_length
+
+    @property
+    def shape(self) -> ModelShape:
+        """What the model is built from."""
+        return ModelShape(feature_set=self.request.feature_set, model=self.request.options.model)
 
 
 @dataclass(frozen=True)
@@ -65,44 +80,72 @@ def run_fn(fn_args: Any) -> None:
         fn_args: TFX `FnArgs`. Used: train_files, transform_graph_path, base_model, serving_model_dir, model_run_dir,
             and of custom_config the request and the folder of the replay buffer.
     """
+    request = TrainerRequest.model_validate_json(fn_args.custom_config[REQUEST_KEY])
+    if request.options.distribution == "multi_worker":
+        train_as_first_worker(fn_args)
+    else:
+        train(fn_args)
+
+
+def train(fn_args: Any) -> None:
+    """Train in this process; arguments as `run_fn` takes them."""
     started = time.monotonic()
     request = TrainerRequest.model_validate_json(fn_args.custom_config[REQUEST_KEY])
-    keras.utils.clear_session(free_memory=False)
-    # Another seed for every run of a line: perturbed by the same fresh weights each time, they would drift to those.
-    keras.utils.set_random_seed(request.options.seed + request.line_length)
     inputs = _read_inputs(fn_args, request)
-    run_digest = digest_of_json([request.model_dump(mode="json"), inputs.data.all_files])
+    run_digest = digest_of_json([request.model_dump(mode="json"), inputs.files])
     checkpoints = Checkpoints(Path(request.checkpoint_dir), run_digest)
     start, why = _choose_start(inputs, checkpoints)
     trained = _train(inputs, start, checkpoints, Path(fn_args.model_run_dir))
-    record = _record(inputs, start, why, trained, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    # The checkpoints stay until the run is over: a kill between here and the publication of the model would lose it.
+    serving_folder = Path(fn_args.serving_model_dir)
+    model = inputs.learner.model
+    template = Template(Path(fn_args.base_model), inputs.base.record.serving_program) if inputs.base else None
+    program = write_serving_folder(serving_folder, model, inputs.graph, inputs.shape, template=template)
+    record = _record(inputs, start, why, trained, program, seconds=seconds)
     for note in record.notes:
         _LOG.warning("%s", note)
-    serving_folder = Path(fn_args.serving_model_dir)
     training_folder = serving_folder.parent / TRAINING_FOLDER
-    write_training_folder(training_folder, inputs.model, record, inputs.analysis, trained.fisher)
-    # The checkpoints stay until the run is over: a kill between here and the publication of the model would lose it.
-    write_serving_folder(serving_folder, inputs.model, inputs.graph)
+    write_training_folder(training_folder, model, record, inputs.analysis, trained.fisher)
+    # The next run's base model, most likely.
+    kept_base_model.keep(training_folder, BaseModel(state_of(model, trained.fisher), record, inputs.analysis))
 
 
 def _read_inputs(fn_args: Any, request: TrainerRequest) -> _Inputs:
     options, features = request.options, request.feature_set
-    graph = TransformGraph(Path(fn_args.transform_graph_path), features)
+    graph = kept_graph(Path(fn_args.transform_graph_path), features)
     files = matching_files(fn_args.train_files)
-    survey = survey_examples(files, features, graph.raw_types)
+    survey = survey_examples(files, features, graph.raw_types, max_kept=options.max_loaded_examples)
     base = None
     if request.initialisation != "cold":
-        base = read_base_model(_base_folder(fn_args.base_model), request.base_model_digest)
+        base = kept_base_model.read(_base_folder(fn_args.base_model), request.base_model_digest)
         _check_own_preprocessing(base, graph)
     analysis = read_analysis(graph, base=base.analysis if base else None, token_counts=survey.token_counts)
-    data = TrainingData(
-        files, graph, survey.num_examples, options.batch_size, options.validation_fraction, options.seed
-    )
-    replay_folder = fn_args.custom_config.get(REPLAY_FOLDER_KEY)
+    replayed, replay_folder = None, fn_args.custom_config.get(REPLAY_FOLDER_KEY)
     if base is not None and options.replay_ratio > 0 and replay_folder is not None:
-        data = replace(data, replayed=read_replayed_examples(Path(replay_folder), options.replay_ratio))
-    model = build_model(features, options)
-    return _Inputs(request, graph, data, analysis, base, model, head_for(features.label))
+        replayed = read_replayed_examples(Path(replay_folder), options.replay_ratio)
+    data = TrainingData(
+        _examples(files, survey, graph, replayed, options.max_loaded_examples),
+        survey.num_examples,
+        options.batch_size,
+        options.validation_fraction,
+        options.seed + request.line_length,
+        replayed,
+    )
+    learner, fresh = learner_for(request, base.shape if base else None)
+    return _Inputs(
+        request, graph, (*files, *([replayed.file] if replayed else [])), data, analysis, base, learner, fresh
+    )
+
+
+def _examples(
+    files: tuple[str, ...], survey: Survey, graph: TransformGraph, replayed: ReplayedExamples | None, max_loaded: int
+) -> Examples:
+    """Return the examples in memory, if they are few enough."""
+    num_examples = survey.num_examples + (replayed.num_examples if replayed else 0)
+    if survey.records is None or num_examples > max_loaded:
+        return StreamedExamples(files, graph, replayed.file if replayed else None)
+    return load_examples(survey.records, graph, replayed)
 
 
 def _base_folder(base_model: str | None) -> Path:
@@ -127,13 +170,12 @@ def _check_own_preprocessing(base: BaseModel, graph: TransformGraph) -> None:
 
 def _choose_start(inputs: _Inputs, checkpoints: Checkpoints) -> tuple[Start, str | None]:
     """Return where to begin, and why if there was a choice; a killed run's next attempt begins where it did."""
-    request, model, base = inputs.request, inputs.model, inputs.base
-    fresh = state_of(model)
+    request, model, base = inputs.request, inputs.learner.model, inputs.base
     features, options = request.feature_set, request.options
     starts = possible_starts(
         request.initialisation,
-        fresh=fresh,
-        moved=carry_over(model, base, inputs.analysis, features, options) if base else None,
+        fresh=inputs.fresh,
+        moved=carry_over(model, base, inputs.analysis, features, options, fresh=inputs.fresh) if base else None,
         trainable=[variable.path for variable in model.trainable_variables],
         options=options.shrink_perturb,
         line_length=request.line_length,
@@ -142,30 +184,31 @@ def _choose_start(inputs: _Inputs, checkpoints: Checkpoints) -> tuple[Start, str
         return starts[0], None
     result = checkpoints.recall(ProbeResult)
     if result is None:
-        result = probe(model, starts, inputs.data, options, head=inputs.head)
+        result = probe(inputs.learner, starts, inputs.data, options, seed=inputs.seed)
         checkpoints.keep(result)
         _LOG.info("%s", result.why)
     return next(start for start in starts if start.name == result.winner), result.why
 
 
 def _train(inputs: _Inputs, start: Start, checkpoints: Checkpoints, log_dir: Path) -> _Trained:
-    model, options = inputs.model, inputs.request.options
+    learner, options = inputs.learner, inputs.request.options
     data = inputs.data if start.base else replace(inputs.data, replayed=None)
     num_epochs = options.epochs_warm if start.base else options.epochs_cold
-    num_steps = num_epochs * data.steps_per_epoch
-    with conditions(model, start, options, head=inputs.head, num_steps=num_steps):
-        progress = fit(model, data, FitPlan(num_epochs, options.patience_epochs, log_dir), checkpoints)
-        penalties = (
-            {name: float(value) for name, value in model.anchor.penalties(model).items()} if model.anchor else {}
-        )
+    plan = FitPlan(num_epochs, options.patience_epochs, log_dir, inputs.seed)
+    with conditions(learner, start, options, num_steps=num_epochs * data.steps_per_epoch):
+        progress = fit(learner, data, plan, checkpoints)
+        anchor = learner.model.anchor
+        penalties = {name: float(value) for name, value in anchor.penalties(learner.model).items()} if anchor else {}
     fisher = None
     if options.regularisation.ewc > 0:
-        examples = data.training(0, 1)
-        fisher = fisher_information(model, inputs.head, examples, options.regularisation.fisher_examples)
+        examples = data.training(0).dataset()
+        fisher = learner.fisher.estimate(examples, options.regularisation.fisher_examples)
     return _Trained(progress, penalties, fisher)
 
 
-def _record(inputs: _Inputs, start: Start, why: str | None, trained: _Trained, *, seconds: float) -> TrainingRecord:
+def _record(
+    inputs: _Inputs, start: Start, why: str | None, trained: _Trained, program: ServingProgram, *, seconds: float
+) -> TrainingRecord:
     options, data = inputs.request.options, inputs.data
     return TrainingRecord(
         request=inputs.request,
@@ -179,11 +222,12 @@ def _record(inputs: _Inputs, start: Start, why: str | None, trained: _Trained, *
         regularisation=strengths(options.regularisation) if start.base else {},
         penalties=trained.penalties,
         notes=_notes(inputs, start),
-        steps=int(inputs.model.optimizer.iterations),
+        steps=int(inputs.learner.model.optimizer.iterations),
         history=trained.progress.history,
         best_epoch=trained.progress.best_epoch,
         seconds=round(seconds, 3),
         transform_graph_digest=inputs.graph.digest,
+        serving_program=program,
     )
 
 

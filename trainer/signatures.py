@@ -32,7 +32,7 @@ class ServedModel(tf.Module):
     def __init__(self, model: keras.Model, graph: TransformGraph) -> None:
         super().__init__()
         self.graph = graph
-        self.model_variables = [variable.value for variable in model.variables]
+        self.model_variables = list(served_variables(model).values())
         output = head_for(graph.feature_set.label).output
         columns = _column_specs(graph)
         examples = tf.TensorSpec((None,), tf.string, name=EXAMPLES_INPUT)
@@ -55,6 +55,16 @@ class ServedModel(tf.Module):
             TRANSFORM_SIGNATURE: transform_examples,
             COLUMNAR_SIGNATURE: predict_columns,
         }
+
+
+def served_variables(model: keras.Model) -> dict[str, Any]:
+    """Return the model's TensorFlow variables by the name that a SavedModel's checkpoint gives them, without ending.
+
+    All but those of metrics, which nothing that is served reads.
+    """
+    metrics = {id(variable) for variable in model.metrics_variables}
+    variables = [variable.value for variable in model.variables if id(variable) not in metrics]
+    return {f"model_variables/{index}": variable for index, variable in enumerate(variables)}
 
 
 def _column_specs(graph: TransformGraph) -> dict[str, tf.TensorSpec]:

@@ -1,25 +1,29 @@
 """One quick pass over the train split before training: every record readable, every label usable, all tokens counted.
 
-Without it a corrupt file would surface in the middle of an epoch, as a TensorFlow error that names no file.
+Without it a corrupt file would surface in the middle of an epoch, as a TensorFlow error that names no file. What was
+read can be kept, so that a small split is read once only.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from core.errors import DataError
+from records.reading import serialized_batches
 from schemas.analysis import token_text
 from schemas.features import FeatureSet, LabelSpec, VocabularyFeature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BATCH_SIZE_EXAMPLES = 4096
+Records = NDArray[np.object_]
 MAX_RENDERED_VALUES = 10
 
 
@@ -31,13 +35,17 @@ class Survey:
         num_examples: Examples in all files.
         token_counts: By vocabulary feature, how often each token stands in the values that the transform graph uses;
             tokens as `schemas.analysis.token_text` writes them.
+        records: Serialized examples per file, shape `(num_file_examples,)`; None where they are too many to keep.
     """
 
     num_examples: int
     token_counts: dict[str, Counter[str]]
+    records: tuple[Records, ...] | None = field(default=None, compare=False, repr=False)
 
 
-def survey_examples(files: tuple[str, ...], feature_set: FeatureSet, raw_types: Mapping[str, tf.DType]) -> Survey:
+def survey_examples(
+    files: tuple[str, ...], feature_set: FeatureSet, raw_types: Mapping[str, tf.DType], *, max_kept: int = 0
+) -> Survey:
     """Return what the files hold, after proving that a model can learn from them.
 
     Args:
@@ -45,6 +53,7 @@ def survey_examples(files: tuple[str, ...], feature_set: FeatureSet, raw_types: 
         feature_set: Which column is the label and which are vocabulary features. With a user's `preprocessing_fn` no
             tokens are counted: its features need be no columns.
         raw_types: Types of the raw columns.
+        max_kept: Most examples whose records are kept.
 
     Raises:
         DataError: a file is corrupt; there are no examples; a label is missing, unusable, or the same everywhere.
@@ -54,9 +63,11 @@ def survey_examples(files: tuple[str, ...], feature_set: FeatureSet, raw_types: 
     types = {name: raw_types[name] for name in (label.name, *widths)}
     counts: dict[str, Counter[Any]] = {name: Counter() for name in types}
     num_examples = 0
+    kept: list[Records] = []
     for file in files:
-        num_file_examples, file_counts = _read_file(file, label, types, widths)
+        records, num_file_examples, file_counts = _read_file(file, label, types, widths, max_kept - num_examples)
         num_examples += num_file_examples
+        kept += [records] if num_examples <= max_kept else []
         num_labels = file_counts[label.name].total()
         if num_labels != num_file_examples:
             raise DataError(
@@ -72,7 +83,8 @@ def survey_examples(files: tuple[str, ...], feature_set: FeatureSet, raw_types: 
             "Choose a window with examples."
         )
     _check_labels(counts[label.name], label)
-    return Survey(num_examples, {name: _as_tokens(counts[name]) for name in widths})
+    tokens = {name: _as_tokens(counts[name]) for name in widths}
+    return Survey(num_examples, tokens, tuple(kept) if num_examples <= max_kept else None)
 
 
 def _token_widths(feature_set: FeatureSet) -> dict[str, int]:
@@ -87,30 +99,31 @@ def _token_widths(feature_set: FeatureSet) -> dict[str, int]:
 
 
 def _read_file(
-    file: str, label: LabelSpec, types: Mapping[str, tf.DType], widths: Mapping[str, int]
-) -> tuple[int, dict[str, Counter[Any]]]:
-    """Return the number of examples in a file, and how often each raw value of each column stands there."""
+    file: str, label: LabelSpec, types: Mapping[str, tf.DType], widths: Mapping[str, int], max_kept: int
+) -> tuple[Records, int, dict[str, Counter[Any]]]:
+    """Return a file's records, all or some, their number, and how often each raw value of each column stands there."""
     counts: dict[str, Counter[Any]] = {name: Counter() for name in types}
     num_examples = 0
-    records = tf.data.TFRecordDataset(file, compression_type="GZIP").batch(_BATCH_SIZE_EXAMPLES)
+    kept: list[Records] = [np.empty(0, dtype=object)]
     spec = {name: tf.io.VarLenFeature(dtype) for name, dtype in types.items()}
     try:
-        for serialized in records:
+        for serialized in serialized_batches([Path(file)]):
             batch = tf.io.parse_example(serialized, spec)
-            num_examples += int(serialized.shape[0])
+            num_examples += len(serialized)
+            kept += [serialized] if num_examples <= max_kept else []
             for name, column in batch.items():
                 values = column.values.numpy()
                 if name in widths:
                     values = values[column.indices.numpy()[:, 1] < widths[name]]
                 counts[name].update(_count(values))
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except tf.errors.InvalidArgumentError as error:
         columns = ", ".join(f"{name!r} of type {dtype.name}" for name, dtype in types.items() if name != label.name)
         raise DataError(
             f"File {file} cannot be read after {num_examples} examples. Expected gzipped TFRecords of tf.Example with "
             f"a label {label.name!r} of type {types[label.name].name}{columns and f' and columns {columns}'}; "
             f"received {error.message}. Ingest the span again."
         ) from error
-    return num_examples, counts
+    return np.concatenate(kept), num_examples, counts
 
 
 def _count(values: Any) -> dict[Any, int]:

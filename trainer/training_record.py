@@ -4,6 +4,7 @@ from pathlib import Path
 
 from schemas.base import Record
 from schemas.training import StartName, TrainerRequest
+from trainer.program import ServingProgram
 
 TRAINING_RECORD_FILE = "training.json"
 
@@ -28,6 +29,7 @@ class TrainingRecord(Record):
         best_epoch: Index of the epoch whose weights were kept.
         seconds: Duration from reading the request to before writing the model, of the last attempt.
         transform_graph_digest: Digest of the TransformGraph folder that the model was trained under.
+        serving_program: What the SavedModel computes with its variables; None in records of older code.
     """
 
     request: TrainerRequest
@@ -46,6 +48,7 @@ class TrainingRecord(Record):
     best_epoch: int
     seconds: float
     transform_graph_digest: str
+    serving_program: ServingProgram | None = None
 
 
 def read_training_record(folder: Path) -> TrainingRecord:

@@ -29,6 +29,7 @@ class TransformGraph(tf.Module):
     def __init__(self, folder: Path, feature_set: FeatureSet) -> None:
         super().__init__()
         self.feature_set = feature_set
+        self.folder = folder
         self.digest = digest_of_folder(folder)
         self._output = tft.TFTransformOutput(str(folder))
         spec = self._output.raw_feature_spec()
@@ -40,14 +41,14 @@ class TransformGraph(tf.Module):
         )
         self._layer = self._output.transform_features_layer()
         examples = tf.TensorSpec((None,), tf.string)
-        # One trace, shared by the training and the validation batches.
-        self.features_and_label = tf.function(self._features_and_label, input_signature=[examples], autograph=False)
+        # For streams: one trace, shared by the training and the validation batches.
+        self.features_and_label = tf.function(self.transformed_with_label, input_signature=[examples], autograph=False)
 
     def features(self, serialized: Any) -> Tensors:
         """Return the model's inputs for serialized examples of shape `(batch,)`; they need no label."""
         return self.transformed(tf.io.parse_example(serialized, dict(self.raw_spec)))
 
-    def _features_and_label(self, serialized: Any) -> tuple[Tensors, Any]:
+    def transformed_with_label(self, serialized: Any) -> tuple[Tensors, Any]:
         """Return the model's inputs and the label, shape `(batch, 1)`, for serialized examples of shape `(batch,)`."""
         name = self.feature_set.label.name
         raw = tf.io.parse_example(serialized, {**self.raw_spec, name: self.label_spec})

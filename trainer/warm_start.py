@@ -86,9 +86,15 @@ def read_base_model(folder: Path, expected_digest: str | None) -> BaseModel:
 
 
 def carry_over(
-    model: keras.Model, base: BaseModel, analysis: Analysis, feature_set: FeatureSet, options: TrainingOptions
+    model: keras.Model,
+    base: BaseModel,
+    analysis: Analysis,
+    feature_set: FeatureSet,
+    options: TrainingOptions,
+    *,
+    fresh: ModelState | None = None,
 ) -> ModelState:
-    """Give `model`, freshly built from today's config, all that the base model knows, and return that state.
+    """Give `model`, built from today's config, all that the base model knows, and return that state.
 
     Rebuilding rather than continuing the loaded object lets options such as the learning rate or dropout change.
 
@@ -98,6 +104,7 @@ def carry_over(
         analysis: What the transform graph that `model` will be trained under was analysed to.
         feature_set: Features that `model` was built from.
         options: Options that `model` was built from.
+        fresh: State of a freshly built model of today's config, which gives what is new its values; None: `model`'s.
 
     Raises:
         TrainingError: config or transform graph changed in a way that weights cannot follow.
@@ -110,7 +117,7 @@ def carry_over(
         base_analysis=base.analysis,
         shape=shape,
         analysis=analysis,
-        fresh=state_of(model),
+        fresh=fresh or state_of(model),
     )
     if options.model.kind == "custom":
         moves = WeightMoves(base.shape, base.analysis, shape, analysis)

@@ -160,9 +160,9 @@ def _run(cluster: Cluster, request: WorkerRequest, failure_file: Path | None) ->
     seconds = request.trainer_request.options.worker_timeout_seconds
     try:
         with _deadline(_absent(cluster, seconds), seconds, failure_file):
-            replicas = replicas_for("multi_worker", seconds)
+            replicas_for("multi_worker", seconds)  # kept: what `train` asks for is there
         _LOG.info("Training together: %s", ", ".join(cluster.addresses))
-        train(request, replicas)
+        train(request)
     except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError) as error:
         raise UnavailableError(
             f"Another worker went away while training. Expected {cluster.addresses} until the end; received "

@@ -21,9 +21,13 @@ from schemas.features import FeatureSet
 from schemas.replay import MEMBERSHIP_FILE, REPLAY_EXAMPLES_FILE, Membership
 from schemas.training import Initialisation, TrainerRequest, TrainingOptions
 from trainer.analysis import read_analysis
+from trainer.batches import LoadedBatches, Packing
+from trainer.examples import StreamedExamples, load_examples
 from trainer.input_data import TrainingData, matching_files
+from trainer.learner import Learner
 from trainer.model import build_model
 from trainer.objective import AnchoredModel
+from trainer.replayed_examples import ReplayedExamples
 from trainer.run_fn import run_fn
 from trainer.survey import survey_examples
 from trainer.transform_graph import TransformGraph
@@ -239,6 +243,21 @@ def small() -> Callable[..., tuple[AnchoredModel, dict[str, Any], Any]]:
     return build
 
 
+@pytest.fixture(scope="session")
+def small_learner(small: Callable[..., tuple[AnchoredModel, dict[str, Any], Any]]) -> Callable[..., Any]:
+    """Make what trains a small model of a task, and batches of 10 for it; keywords are training options."""
+
+    def make(task: str = "binary", **options: Any) -> tuple[Learner, LoadedBatches]:
+        model, inputs, labels = small(task, **options)
+        feature_set = FeatureSet.model_validate({"features": SMALL_FEATURES, "label": LABELS[task][0]})
+        learner = Learner(model, feature_set, TrainingOptions(**{"model": {"kind": "linear"}, **options}))
+        packing = Packing(feature_set)
+        columns = packing.packed(inputs, tf.constant(labels))
+        return learner, LoadedBatches(columns, packing, np.arange(NUM_SMALL_EXAMPLES), batch_size=10)
+
+    return make
+
+
 @pytest.fixture
 def fn_args(tmp_path: Path) -> Callable[..., SimpleNamespace]:
     """Make TFX `FnArgs` that ask for a training run, cold without a base; more keywords are training options."""
@@ -300,8 +319,23 @@ def base_model(flights: Flights, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def training_data(flights: Flights) -> TrainingData:
+def training_data(make_data: Callable[..., TrainingData]) -> TrainingData:
     """The binary task's train split as the trainer reads it."""
-    files = tuple(sorted(tf.io.gfile.glob(flights.files)))
+    return make_data()
+
+
+@pytest.fixture(scope="session")
+def make_data(flights: Flights) -> Callable[..., TrainingData]:
+    """Make the binary task's train split as the trainer reads it, with past examples or not, in memory or streamed."""
+    files = matching_files([flights.files])
     graph = TransformGraph(flights.graph, flights.feature_set)
-    return TrainingData(files, graph, len(flights.rows), batch_size=100, validation_fraction=0.1, seed=3)
+    records = survey_examples(files, flights.feature_set, graph.raw_types, max_kept=1000).records or ()
+
+    def make(replayed: ReplayedExamples | None = None, *, is_loaded: bool = True) -> TrainingData:
+        past_file = replayed.file if replayed else None
+        examples = load_examples(records, graph, replayed) if is_loaded else StreamedExamples(files, graph, past_file)
+        return TrainingData(
+            examples, len(flights.rows), batch_size=100, validation_fraction=0.1, seed=3, replayed=replayed
+        )
+
+    return make

@@ -9,11 +9,10 @@ import pytest
 
 from core.errors import TrainingError
 from schemas.training import TrainingOptions
-from trainer.heads import head_for
 from trainer.input_data import TrainingData
+from trainer.learner import Learner
 from trainer.model import build_model
 from trainer.model_state import ModelState, state_of
-from trainer.objective import AnchoredModel
 from trainer.probe import ProbeResult, probe
 from trainer.starts import Start
 
@@ -21,15 +20,15 @@ OPTIONS = TrainingOptions.model_validate({"model": {"kind": "linear"}, "probe": 
 
 
 @pytest.fixture(scope="module")
-def model(training_data: TrainingData) -> AnchoredModel:
+def learner(flights: Any) -> Learner:
     """A small model for the training data."""
-    return build_model(training_data.graph.feature_set, OPTIONS)
+    return Learner(build_model(flights.feature_set, OPTIONS), flights.feature_set, OPTIONS)
 
 
 @pytest.fixture(scope="module")
-def fresh(model: AnchoredModel) -> ModelState:
+def fresh(learner: Learner) -> ModelState:
     """Its state as built."""
-    return state_of(model)
+    return state_of(learner.model)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +38,11 @@ def absurd(fresh: ModelState) -> ModelState:
 
 
 @pytest.fixture(scope="module")
-def run(model: AnchoredModel, training_data: TrainingData) -> Callable[..., ProbeResult]:
+def run(learner: Learner, training_data: TrainingData) -> Callable[..., ProbeResult]:
     """Probe starts."""
 
     def probed(*starts: Start) -> ProbeResult:
-        return probe(model, starts, training_data, OPTIONS, head=head_for(training_data.graph.feature_set.label))
+        return probe(learner, starts, training_data, OPTIONS, seed=0)
 
     return probed
 
