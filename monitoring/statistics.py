@@ -123,15 +123,17 @@ def without_atoms(statistics: Any) -> Any:
 
 
 def atoms_from_histograms(statistics: Any) -> None:
-    """Turn finer quantile histograms, of a multiple of `NUM_BUCKETS`, into atoms and TFDV's usual ones, in place.
+    """Turn quantile histograms of many buckets into atoms and TFDV's usual ones, in place.
 
     That is how statistics that Beam computed, where nothing of ours can look at the values, become mergeable.
     """
     for feature in statistics.features:
         stats = getattr(feature, feature.WhichOneof("stats"))
         for name, histogram in _quantile_histograms(feature, stats):
-            put_atoms(feature, name, _atoms_of_histogram(histogram))
-            _coarsen(histogram)
+            atoms, num_nan = _atoms_of_histogram(histogram), histogram.num_nan
+            put_atoms(feature, name, atoms)
+            histogram.CopyFrom(quantiles_util.generate_quantiles_histogram(*atoms.quantiles(NUM_BUCKETS)))
+            histogram.num_nan = num_nan
 
 
 def _quantile_histograms(feature: Any, stats: Any) -> Iterable[tuple[str, Any]]:
@@ -142,26 +144,10 @@ def _quantile_histograms(feature: Any, stats: Any) -> Iterable[tuple[str, Any]]:
             yield VALUES, histogram
 
 
-def _coarsen(histogram: Any) -> None:
-    buckets = list(histogram.buckets)
-    width = len(buckets) // NUM_BUCKETS
-    groups = [buckets[start : start + width] for start in range(0, len(buckets), width)]
-    coarse = [
-        _Histogram.Bucket(
-            low_value=group[0].low_value,
-            high_value=group[-1].high_value,
-            sample_count=sum(bucket.sample_count for bucket in group),
-        )
-        for group in groups
-    ]
-    del histogram.buckets[:]
-    histogram.buckets.extend(coarse)
-
-
 def _atoms_of_histogram(histogram: Any) -> Atoms:
-    """Return atoms at the upper ends, where a bucket's own quantile lies."""
-    buckets = histogram.buckets
-    return Atoms.of([bucket.high_value for bucket in buckets], [bucket.sample_count for bucket in buckets])
+    """Return atoms at the buckets' upper ends, where the quantiles are, and the minimum, whose count is in them."""
+    values = [histogram.buckets[0].low_value, *(bucket.high_value for bucket in histogram.buckets)]
+    return Atoms.of(values, [0.0, *(bucket.sample_count for bucket in histogram.buckets)])
 
 
 def _merged_atoms(features: Sequence[Any], name: str) -> Atoms:
