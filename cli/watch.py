@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ledger.ledger import Ledger
     from pipeline.config import Config, RunnerName
-    from pipeline.cycle import Listeners
+    from pipeline.cycle import Dag, Listeners
     from pipeline.cycle_thread import CycleRunner, Result
     from pipeline.daemon import Daemon
     from pipeline.logs import LogForm
@@ -81,9 +82,9 @@ def watch(
     url = config.ledger_url
     quiet_libraries()
     write_logs(sys.stderr, log_form or ("text" if sys.stderr.isatty() else "json"))
-    daemon = _make_daemon(config, url, grace_seconds)
-    _stop_on_signals(daemon)
     with ExitStack() as stack:
+        daemon = _make_daemon(stack, config, url, grace_seconds, is_once=is_once)
+        _stop_on_signals(daemon)
         if health_port is not None:
             _serve_health(stack, daemon, health_host, health_port)
         if is_once:
@@ -97,11 +98,24 @@ def watch(
         os._exit(0)
 
 
-def _make_daemon(config: "Config", url: str, grace_seconds: float) -> "Daemon":
+def _make_daemon(stack: ExitStack, config: "Config", url: str, grace_seconds: float, *, is_once: bool) -> "Daemon":
     from core.clock import SystemClock
     from ledger.ledger import Ledger
     from pipeline.daemon import Daemon
+    from pipeline.dags import warm_dag
     from pipeline.term import Seams
+
+    @cache
+    def dag() -> "Dag":
+        # Made when the lease is taken: who stands by needs no process that has TensorFlow loaded.
+        return stack.enter_context(
+            warm_dag(
+                config,
+                is_at_once=not is_once,
+                on_change=lambda status: daemon.board.update(worker=status),
+                echo=partial(click.echo, err=True),
+            )
+        )
 
     def open_ledger() -> Ledger:
         return Ledger.open(url, config.name)
@@ -109,9 +123,12 @@ def _make_daemon(config: "Config", url: str, grace_seconds: float) -> "Daemon":
     def runner_of(ledger: Ledger, listeners: "Listeners") -> "CycleRunner":
         from pipeline.controller import Controller
 
-        return _Summarised(Controller(config, ledger, listeners=listeners), lambda: _write_summary(config, ledger))
+        return _Summarised(
+            Controller(config, ledger, dag=dag(), listeners=listeners), lambda: _write_summary(config, ledger)
+        )
 
-    return Daemon(config, Seams(runner_of, open_ledger, SystemClock()), grace_seconds=grace_seconds)
+    daemon = Daemon(config, Seams(runner_of, open_ledger, SystemClock()), grace_seconds=grace_seconds)
+    return daemon
 
 
 class _Summarised:

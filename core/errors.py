@@ -13,6 +13,7 @@ PipelineError                     exit 1
 ├── NodeError                    exit 10  a DAG node raised something that is none of the above
 └── UnavailableError              exit 75  something outside is away for now; the same command may work later
     ├── LeaseHeldError            exit 75  another worker has the pipeline
+    ├── WorkerDiedError           exit 75  the process in which a node ran is gone; the run goes on at that node
     └── StoppedError              exit 75  the worker was asked to stop; the run goes on where it stopped
 
 Exit code 75 alone (EX_TEMPFAIL of sysexits.h) says that trying again makes sense without a change.
@@ -118,6 +119,12 @@ class UnavailableError(PipelineError):
 
 class LeaseHeldError(UnavailableError):
     """Another worker that is alive has the pipeline."""
+
+
+class WorkerDiedError(UnavailableError):
+    """The process that ran the DAG crashed or was killed. A span on which it does so again may be the cause."""
+
+    blames_span = True
 
 
 class StoppedError(UnavailableError):

@@ -271,9 +271,10 @@ class Controller:
             return self._cycle.run(plan, is_resumed=is_resumed)
         except LeaseLostError:
             raise
-        except UnavailableError:
-            # Nobody's fault: it does not count, and the run stays open.
-            self._attempts.forgive(plan.run_id)
+        except UnavailableError as error:
+            # The run stays open. A process that died counts, as this one would; what is nobody's fault does not.
+            if not error.blames_span:
+                self._attempts.forgive(plan.run_id)
             raise
         except PipelineError as error:
             self._record_failure(plan, attempts, error)

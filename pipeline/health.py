@@ -31,6 +31,21 @@ class LastCycle(Record):
     at: AwareDatetime
 
 
+class WorkerStatus(Record):
+    """The worker process, for people.
+
+    Attributes:
+        state: `warming` until it may run a job at once.
+        num_runs: Runs that it has done.
+        memory_mb: Its resident size after the last of them, in megabytes.
+    """
+
+    pid: int
+    state: Literal["warming", "idle", "busy"]
+    num_runs: int = 0
+    memory_mb: float | None = None
+
+
 class DaemonStatus(Record):
     """What `/status` shows.
 
@@ -45,6 +60,7 @@ class DaemonStatus(Record):
         alerts: Sentences for people, e.g. on spans that are overdue.
         last_cycle: How the last cycle ended.
         looked_at: When it looked last.
+        worker: The process in which cycles run; None: there is none now.
     """
 
     pipeline: str
@@ -59,6 +75,7 @@ class DaemonStatus(Record):
     alerts: tuple[str, ...] = ()
     last_cycle: LastCycle | None = None
     looked_at: AwareDatetime | None = None
+    worker: WorkerStatus | None = None
 
     @property
     def is_ready(self) -> bool:

@@ -256,10 +256,17 @@ class RegistryOptions(Record):
 
 
 class WorkerOptions(Record):
-    """One worker among several.
+    """One worker among several, and the process in which it runs DAGs.
 
     Attributes:
         lease_ttl_seconds: How long a worker may be silent before another takes over.
+        warm: Whether `watch` runs DAGs in a process of their own that stays warm; else in its own process.
+        recycle_after_runs: The process is replaced after so many runs, while nothing runs.
+        max_memory_mb: The process is replaced when it has grown beyond so many megabytes, while nothing runs. None: no
+            bound.
     """
 
     lease_ttl_seconds: float = Field(default=60.0, gt=0)
+    warm: bool = True
+    recycle_after_runs: int = Field(default=50, ge=1)
+    max_memory_mb: float | None = Field(default=4096.0, gt=0)
