@@ -21,7 +21,7 @@ from pipeline.cycle import NodeObserver
 # Below the folder of a node: what its executors write beside their outputs.
 _SYSTEM_FOLDERS = (".system/executor_execution", ".system/stateful_working_dir")
 # A server, or a proxy before it, may close what is idle; a node can take hours.
-_MAX_IDLE_SECONDS = 30.0
+MAX_IDLE_SECONDS = 30.0
 # As TFX does it: two who make the tables of an empty database at once may be in each other's way.
 _MAX_OPENINGS, _MAX_PAUSE_SECONDS = 10, 1
 
@@ -34,18 +34,20 @@ class RunConnection(metadata.Metadata):
     Args:
         config: How ML Metadata is reached.
         run_id: Name of the pipeline run.
+        max_idle_seconds: A connection that nobody used for longer is opened anew.
     """
 
-    def __init__(self, config: Any, run_id: str) -> None:
+    def __init__(self, config: Any, run_id: str, *, max_idle_seconds: float = MAX_IDLE_SECONDS) -> None:
         super().__init__(config)
         self._run_id = run_id
+        self._max_idle_seconds = max_idle_seconds
         self._lock = threading.RLock()
         self._left_at = 0.0
 
     def __enter__(self) -> "RunConnection":
         self._lock.acquire()
         try:
-            if self._users == 0 and time.monotonic() - self._left_at > _MAX_IDLE_SECONDS:
+            if self._users == 0 and time.monotonic() - self._left_at > self._max_idle_seconds:
                 self._store = None
             if self._store is None:
                 self._store = self._opened()
