@@ -74,7 +74,7 @@ class Reporter:
     def observe_trainer(self) -> None:
         """Hear of epochs through the Trainer's log, which is the one thing that it tells while it trains."""
         handler = _EpochHandler(self)
-        for name in ("trainer.callbacks", "trainer.checkpoint"):
+        for name in ("trainer.fit", "trainer.checkpoint"):
             logger = logging.getLogger(name)
             logger.setLevel(logging.INFO)
             logger.addHandler(handler)
