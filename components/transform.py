@@ -159,7 +159,9 @@ def _analyse_in_process(
             why = f"preprocessing_fn uses what only Beam can analyse: {', '.join(transform.unknown_nodes)}"
             _LOGGER.warning("Transform runs on Beam: %s.", why)
             return [], why
-        return transform.write(files, Path(graph.uri)), ""
+        findings = transform.analyse(files)
+        transform.write(findings, Path(graph.uri))
+        return findings.num_read, ""
 
 
 def _counted(result: Any) -> list[int]:

@@ -6,6 +6,7 @@ What each node of the analysis computes is in `transform.in_process_nodes`.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +36,20 @@ from transform.raw_tensors import RawTensor
 PreprocessingFn = Callable[[dict[str, RawTensor]], dict[str, tf.Tensor]]
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What the analyzers found.
+
+    Attributes:
+        values: The values of analyzers' outputs, by the name that the output has in the traced graph; of a vocabulary,
+            the path of its file.
+        num_read: How many examples each pass over them read; nothing if no analyzer reads any.
+    """
+
+    values: dict[str, tf.Tensor] = field(default_factory=dict)
+    num_read: list[int] = field(default_factory=list)
+
+
 class InProcessTransform:
     """A traced `preprocessing_fn`, to be analysed and written.
 
@@ -56,45 +71,46 @@ class InProcessTransform:
 
     @property
     def unknown_nodes(self) -> list[str]:
-        """Labels of the operations that only Beam can run; with any of them, `write` must not be called."""
+        """Labels of the operations that only Beam can run; with any of them, `analyse` must not be called."""
         operations = [node for sink in self._traced.sinks for node in operations_below(sink.future)]
         return sorted({node.operation_def.label for node in operations if not is_known(node)})
 
-    def write(self, files: Sequence[Path], target: Path) -> list[int]:
-        """Analyse examples, and write the graph as `tft.TFTransformOutput` reads it.
+    def analyse(self, files: Sequence[Path]) -> Findings:
+        """Read examples as often as the analyzers need, and return what they found.
 
         Args:
             files: Gzipped TFRecord files of `tf.Example`.
-            target: Folder of the TransformGraph artifact.
-
-        Returns:
-            How many examples each pass read; nothing if no analyzer reads any.
 
         Raises:
             DataError: a file is damaged.
         """
-        num_read = []
-        found: dict[str, tf.Tensor] = {}
+        findings = Findings()
         traced = self._traced
         while traced.sinks:
             ready = traced.ready_sinks()
             folds = new_folds(sink.future for sink in ready)
-            num_read.append(traced.read(files, self._schema, list(folds.values())))
+            findings.num_read.append(traced.read(files, self._schema, list(folds.values())))
             accumulators = {label: fold.result() for label, (_, fold) in folds.items()}
             traverser = nodes.Traverser(Interpreter(traced.graph, accumulators, self._folder))
             for sink in ready:
-                found[sink.tensor.name] = tf.constant(traverser.visit_value_node(sink.future), sink.tensor.dtype)
+                value = traverser.visit_value_node(sink.future)
+                findings.values[sink.tensor.name] = tf.constant(value, sink.tensor.dtype)
             if len(ready) == len(traced.sinks):
                 break
-            traced = _Traced(self._function, self._specs, self._folder, found)
-        self._write_graph(found, target)
-        return num_read
+            traced = _Traced(self._function, self._specs, self._folder, findings.values)
+        return findings
 
-    def _write_graph(self, found: Mapping[str, tf.Tensor], target: Path) -> None:
+    def write(self, findings: Findings, target: Path) -> None:
+        """Write the graph as `tft.TFTransformOutput` reads it.
+
+        Args:
+            findings: What `analyse` returned.
+            target: Folder of the TransformGraph artifact.
+        """
         graph, folder = self._traced.graph, target / TFTransformOutput.TRANSFORM_FN_DIR
         fingerprint = graph_tools.get_analyzers_fingerprint(graph, self._traced.inputs)
         impl_helper.trace_and_write_v2_saved_model(
-            str(folder), self._function, self._specs, self._folder, fingerprint, found, {}, None
+            str(folder), self._function, self._specs, self._folder, fingerprint, findings.values, {}, None
         )
         metadata_folder = target / TFTransformOutput.TRANSFORMED_METADATA_DIR
         (folder / impl_helper.METADATA_DIR_NAME).rename(metadata_folder)

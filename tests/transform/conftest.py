@@ -53,8 +53,9 @@ def analyse_in_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[...
                     writer.write(serialized)
         (folder / "graph").mkdir()
         transform = InProcessTransform(function, schema_utils.schema_from_feature_spec(spec), folder)
-        num_read = transform.write(files, folder / "graph")
-        assert set(num_read) <= {len(rows)}
+        findings = transform.analyse(files)
+        assert set(findings.num_read) <= {len(rows)}
+        transform.write(findings, folder / "graph")
         return _transformed(folder / "graph", spec, rows)
 
     return run

@@ -144,7 +144,9 @@ def test_analyzers_that_need_what_others_found_take_more_passes(analyse_in_proce
 
 def test_function_without_analyzers_reads_no_example(tmp_path: Path) -> None:
     transform = InProcessTransform(lambda inputs: {"n": inputs["n"] + 1}, SCHEMA, tmp_path)
-    assert transform.write([tmp_path / "absent.gz"], tmp_path / "graph") == []
+    findings = transform.analyse([tmp_path / "absent.gz"])
+    assert findings.num_read == []
+    transform.write(findings, tmp_path / "graph")
     output = tft.TFTransformOutput(str(tmp_path / "graph"))
     assert output.transform_raw_features({"n": tf.constant([[1]], tf.int64)})["n"].numpy().tolist() == [[2]]
 
