@@ -13,11 +13,13 @@ from monitoring.metrics import example_metrics
 from schemas.gate import HIGHER_IS_BETTER, BootstrapOptions, Difference
 
 Floats = npt.NDArray[np.float64]
-# The metric's value in every resample, shape (num_replicates,), of weights of shape (num_replicates, num_examples).
-_WeightedMetric = Callable[[Floats], Floats]
+# How often each example was drawn; below 2**31 / 2 examples, all sums of them fit too.
+Counts = npt.NDArray[np.int32]
+# The metric's value in every resample, shape (num_replicates,), of counts of shape (num_replicates, num_examples).
+_WeightedMetric = Callable[[Counts], Floats]
 
-# Weights held at once: 16 MiB of float64, and a few arrays of that shape besides.
-MAX_WEIGHTS = 1 << 21
+# Counts held at once: 1 MiB, and a few arrays of that shape besides. More than a processor's cache holds is slower.
+MAX_WEIGHTS = 1 << 18
 # With fewer defined resamples nothing is concluded. A class of 5 examples is missing from exp(-5) = 0.7 % of them.
 MIN_DEFINED_SHARE = 0.99
 _POWER = 0.8  # of the minimum detectable effect, as `schemas.gate.Difference` defines it
@@ -60,7 +62,7 @@ def paired_difference(
         return None
     difference = _difference(task, metric, label_array, *scores)
     batches = resamples(len(label_array), options.num_replicates, seed=options.seed)
-    replicates = np.concatenate([difference(weights) for weights in batches])
+    replicates = np.concatenate([difference(counts) for counts in batches])
     defined = replicates[np.isfinite(replicates)]
     if len(defined) < MIN_DEFINED_SHARE * options.num_replicates:
         return None
@@ -68,7 +70,7 @@ def paired_difference(
     low, high = np.quantile(defined, [tail, 1 - tail])
     z = NormalDist().inv_cdf(1 - tail) + NormalDist().inv_cdf(_POWER)
     return Difference(
-        value=float(difference(np.ones((1, len(label_array))))[0]),
+        value=float(difference(np.ones((1, len(label_array)), np.int32))[0]),
         low=float(low),
         high=float(high),
         min_detectable_effect=z * float(np.std(defined, ddof=1)),
@@ -93,14 +95,14 @@ def is_non_inferior(difference: Difference, metric: str, *, margin: float) -> bo
     return worst > -margin
 
 
-def resamples(num_examples: int, num_replicates: int, *, seed: int, max_weights: int = MAX_WEIGHTS) -> Iterator[Floats]:
-    """Yield how often each example was drawn in each resample, a bounded number of weights at a time.
+def resamples(num_examples: int, num_replicates: int, *, seed: int, max_weights: int = MAX_WEIGHTS) -> Iterator[Counts]:
+    """Yield how often each example was drawn in each resample, a bounded number of counts at a time.
 
     Args:
         num_examples: Size of the sample, and of every resample.
         num_replicates: Resamples in all.
         seed: Of the draws; they do not depend on how many are yielded at once.
-        max_weights: Most weights in one array, if one replicate has no more.
+        max_weights: Most counts in one array, if one replicate has no more.
 
     Yields:
         Arrays of shape `(some_replicates, num_examples)`; each row sums to `num_examples`.
@@ -110,23 +112,25 @@ def resamples(num_examples: int, num_replicates: int, *, seed: int, max_weights:
     for start in range(0, num_replicates, at_once):
         rows = min(at_once, num_replicates - start)
         drawn = generator.integers(0, num_examples, (rows, num_examples))
-        drawn += num_examples * np.arange(rows)[:, np.newaxis]
-        counts = np.bincount(drawn.ravel(), minlength=rows * num_examples)
-        yield counts.reshape(rows, num_examples).astype(np.float64)
+        counts = np.empty((rows, num_examples), np.int32)
+        for row in range(rows):
+            counts[row] = np.bincount(drawn[row], minlength=num_examples)
+        yield counts
 
 
 def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> _WeightedMetric:
-    """Return a function from weights to the area under the ROC curve, NaN where a class has no weight.
+    """Return a function from counts to the area under the ROC curve, NaN where a class was never drawn.
 
     The area is the share of pairs, a positive and a negative example, that the score puts in the right order; a tie is
-    half a pair. Scores are sorted here, once; a resample then costs one cumulative sum.
+    half a pair. Scores are sorted here, once; a resample then costs one cumulative sum. Pairs are counted in integers,
+    so the area is exact up to its last division.
 
     Args:
         labels: Shape `(num_examples,)`, 0 or 1.
         scores: Shape `(num_examples,)`.
 
     Returns:
-        A function from weights of shape `(num_replicates, num_examples)` to areas of shape `(num_replicates,)`.
+        A function from counts of shape `(num_replicates, num_examples)` to areas of shape `(num_replicates,)`.
 
     Source:
         Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 1982.
@@ -138,13 +142,16 @@ def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> _WeightedMetri
         np.searchsorted(score_array[negatives], score_array[positives], side) for side in ("left", "right")
     )
 
-    def areas(weights: Floats) -> Floats:
-        of_positives = weights.take(positives, axis=1)
-        cumulated = np.zeros((len(weights), len(negatives) + 1))
-        np.cumsum(weights.take(negatives, axis=1), axis=1, out=cumulated[:, 1:])
-        won = of_positives * (cumulated.take(below, axis=1) + cumulated.take(not_above, axis=1)) / 2
+    def areas(counts: Counts) -> Floats:
+        of_positives = counts.take(positives, axis=1)
+        cumulated = np.zeros((len(counts), len(negatives) + 1), np.int32)
+        np.cumsum(counts.take(negatives, axis=1), axis=1, out=cumulated[:, 1:])
+        twice_below = cumulated.take(below, axis=1)
+        twice_below += cumulated.take(not_above, axis=1)
+        # Twice the pairs won; in floats, which hold integers up to 2**53.
+        won = np.einsum("rp,rp->r", of_positives, twice_below, dtype=np.float64, casting="unsafe")
         with np.errstate(invalid="ignore"):
-            area: Floats = won.sum(axis=1) / (of_positives.sum(axis=1) * cumulated[:, -1])
+            area: Floats = won / 2 / (of_positives.sum(axis=1, dtype=np.float64) * cumulated[:, -1])
         return area
 
     return areas
@@ -153,7 +160,7 @@ def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> _WeightedMetri
 def _difference(task: str, metric: str, labels: Floats, candidate: Floats, champion: Floats) -> _WeightedMetric:
     if metric == "auc":
         first, second = (weighted_auc(labels, model.reshape(len(labels))) for model in (candidate, champion))
-        return lambda weights: first(weights) - second(weights)
+        return lambda counts: first(counts) - second(counts)
     by_model = [example_metrics(task, labels, model) for model in (candidate, champion)]
     if metric not in by_model[0]:
         raise ValueError(
@@ -161,4 +168,4 @@ def _difference(task: str, metric: str, labels: Floats, candidate: Floats, champ
             f"{sorted(by_model[0])}; received task={task!r}. Leave its policy 'absolute'."
         )
     per_example = by_model[0][metric] - by_model[1][metric]
-    return lambda weights: weights @ per_example / len(labels)
+    return lambda counts: counts @ per_example / len(labels)

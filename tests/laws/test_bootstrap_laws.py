@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.bootstrap import paired_difference, resamples, weighted_auc
+from monitoring.bootstrap import MIN_DEFINED_SHARE, paired_difference, resamples, weighted_auc
+from monitoring.metrics import metrics_of
 from schemas.gate import BootstrapOptions, Difference
 
 METRICS = {
@@ -81,3 +82,22 @@ def test_any_chunking_gives_the_same_resamples_and_areas(metric: str, seed: int,
     assert all(chunk.size <= max(max_weights, len(labels)) for chunk in chunks)
     areas = weighted_auc(labels > 0, scores.reshape(len(labels), -1)[:, 0])
     np.testing.assert_array_equal(np.concatenate([areas(chunk) for chunk in chunks]), areas(whole))
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=SEEDS)
+def test_the_interval_is_that_of_metrics_of_drawn_examples(metric: str, seed: int) -> None:
+    """The naive bootstrap: draw rows, compute both models' metrics on them, and take quantiles of the differences."""
+    labels, first, second = _sample(metric, seed)
+    found = _difference(metric, labels, first, second)
+    generator = np.random.default_rng(OPTIONS.seed)
+    differences = []
+    for rows in generator.integers(0, len(labels), (OPTIONS.num_replicates, len(labels))):
+        values = [metrics_of(METRICS[metric], labels[rows], scores[rows]) for scores in (first, second)]
+        if metric in values[0]:
+            differences.append(values[0][metric] - values[1][metric])
+    if found is None:
+        assert len(differences) < MIN_DEFINED_SHARE * OPTIONS.num_replicates
+        return
+    low, high = np.quantile(differences, [0.05, 0.95])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)

@@ -78,7 +78,7 @@ def test_weighted_auc_is_that_of_scikit_learn(decimals):
     rng = np.random.default_rng(3)
     labels, scores, _ = ranked(rng, 300, noise=0)
     scores = scores.round(decimals)
-    weights = rng.poisson(1, (5, 300)).astype(float)
+    weights = rng.poisson(1, (5, 300)).astype(np.int32)
     expected = [roc_auc_score(labels, scores, sample_weight=row) for row in weights]
     assert weighted_auc(labels, scores)(weights) == pytest.approx(expected, abs=1e-12)
 
