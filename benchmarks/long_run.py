@@ -1,4 +1,4 @@
-"""`python -m benchmarks long`: 300 cycles, a day of flights each, in one process: what a cycle costs as history grows.
+"""`python -m benchmarks long`: 300 cycles, a day of flights each, as `watch` runs them: what they cost in the end.
 
 A line of JSON a cycle goes to `ROOT/cycles.jsonl` as soon as the cycle is over. Killed, it goes on there if it is given
 the same `--root`; `--report` makes section and plot of what there is.
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -23,6 +23,9 @@ from ledger.ledger import Ledger
 from pipeline.config import Config, load_config
 from pipeline.quiet import quiet_libraries
 from schemas.loader import load_schema
+
+if TYPE_CHECKING:
+    from pipeline.health import WorkerStatus
 
 CONFIG = Path("conf/flights.yaml")
 NUM_SPANS = 300
@@ -72,7 +75,7 @@ def run(root: Path, num_spans: int, changes: tuple[str, ...]) -> None:
     """Run the spans that have no line yet, one after another, and write each one's line."""
     quiet_libraries()
     from pipeline.controller import Controller
-    from pipeline.dags import make_dag
+    from pipeline.dags import warm_dag
     from pipeline.leadership import leading
 
     config = load_config(CONFIG, (f"root={root}", *OVERRIDES, *changes))
@@ -80,14 +83,18 @@ def run(root: Path, num_spans: int, changes: tuple[str, ...]) -> None:
     spans = range(FIRST_SPAN, FIRST_SPAN + num_spans)
     ingest(config.ingest_options, config.spans_path, schema=load_schema(Path(config.schema_file)), spans=spans)
     lines = root / "cycles.jsonl"
+    processes = _Processes()
     with (
         Ledger.open(config.ledger_url, config.name) as ledger,
         leading(ledger, config.worker.lease_ttl_seconds),
+        warm_dag(
+            config, is_at_once=True, on_change=processes.tell, echo=lambda line: print(line, file=sys.stderr)
+        ) as dag,
         lines.open("a", encoding="utf-8") as stream,
     ):
-        controller = Controller(config, ledger, dag=make_dag(config))
+        controller = Controller(config, ledger, dag=dag)
         for span in spans[done:]:
-            cycle = _measured(config, ledger, controller, span)
+            cycle = _measured(config, ledger, controller, processes, span)
             stream.write(json.dumps(cycle) + "\n")
             stream.flush()
             print(_sentence(cycle), file=sys.stderr, flush=True)
@@ -100,20 +107,51 @@ def read_cycles(root: Path) -> list[Cycle]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def _measured(config: Config, ledger: Ledger, controller: Any, span: int) -> Cycle:
+class _Processes:
+    """This process and the worker processes that it starts."""
+
+    def __init__(self) -> None:
+        self._worker = os.getpid()
+
+    def tell(self, status: "WorkerStatus | None") -> None:
+        """Note which process runs the cycles."""
+        if status is not None and status.state == "busy":
+            self._worker = status.pid
+
+    @property
+    def worker(self) -> int:
+        """Number of the process that ran the last cycle."""
+        return self._worker
+
+    def cpu_seconds(self) -> float:
+        """Return what all of them have used so far, those that have ended too."""
+        ended = os.times()
+        alive = [process.cpu_times() for process in self._family()]
+        return float(ended.children_user + ended.children_system + sum(times.user + times.system for times in alive))
+
+    def rss_mib(self) -> float:
+        """Return the resident size of all of them."""
+        return float(sum(process.memory_info().rss for process in self._family()) / _MIB)
+
+    def _family(self) -> list[psutil.Process]:
+        this = psutil.Process()
+        return [this, *this.children(recursive=True)]
+
+
+def _measured(config: Config, ledger: Ledger, controller: Any, processes: _Processes, span: int) -> Cycle:
     from pipeline.decision import Decision
     from pipeline.summary import write_pipeline_summary
 
-    started, cpu_started = time.perf_counter(), time.process_time()
+    started, cpu_started = time.perf_counter(), processes.cpu_seconds()
     decision = controller.run_span(span)
     cycle_seconds = time.perf_counter() - started
     write_pipeline_summary(config, ledger)
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    seconds, cpu_seconds = time.perf_counter() - started, processes.cpu_seconds() - cpu_started
     if not isinstance(decision, Decision):
         raise SystemExit(f"Span {span} had no cycle: {decision.reason}")
     return {
         "span": span,
-        "process": os.getpid(),
+        "process": processes.worker,
         "outcome": decision.outcome,
         "kind": _kind(decision),
         "auc": decision.gate.candidate.get("auc") if decision.gate else None,
@@ -121,7 +159,7 @@ def _measured(config: Config, ledger: Ledger, controller: Any, span: int) -> Cyc
         "cpu_seconds": round(cpu_seconds, 3),
         "summary_seconds": round(seconds - cycle_seconds, 3),
         "node_seconds": {name: value for name, value in decision.seconds.items() if name != "total"},
-        "rss_mib": round(psutil.Process().memory_info().rss / _MIB, 1),
+        "rss_mib": round(processes.rss_mib(), 1),
         **_sizes(config),
     }
 
@@ -243,7 +281,8 @@ def _lines(cycles: list[Cycle], early: list[Cycle], late: list[Cycle], results: 
     return (
         f"Written by `python -m benchmarks long`. {len(cycles)} cycles in a row, a day of flights each (about 920",
         "examples), with drift and gate so wide that no day stops the line; the transform graph is refreshed every 28",
-        f"days. Warm process, {machine()}. Outcomes: {outcomes}. Nothing was removed in between.",
+        f"days. {machine()}. Outcomes: {outcomes}. Nothing was removed in between. The first {NUM_UNCOUNTED} cycles of",
+        "each worker process are not compared: they trace what the later ones keep.",
         "",
         f"Medians of {results['num_compared']} warm cycles without a refresh: spans {first} to {last} against spans",
         f"{first_late} to {last_late}; nodes run side by side, so their seconds add up to more than a cycle's.",
