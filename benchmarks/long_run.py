@@ -79,7 +79,7 @@ def run(root: Path, num_spans: int, changes: tuple[str, ...]) -> None:
     from pipeline.leadership import leading
 
     config = load_config(CONFIG, (f"root={root}", *OVERRIDES, *changes))
-    done = len(read_cycles(root))
+    last = max((cycle["span"] for cycle in read_cycles(root)), default=-1)
     spans = range(FIRST_SPAN, FIRST_SPAN + num_spans)
     ingest(config.ingest_options, config.spans_path, schema=load_schema(Path(config.schema_file)), spans=spans)
     lines = root / "cycles.jsonl"
@@ -93,9 +93,12 @@ def run(root: Path, num_spans: int, changes: tuple[str, ...]) -> None:
         lines.open("a", encoding="utf-8") as stream,
     ):
         controller = Controller(config, ledger, dag=dag)
-        for span in spans[done:]:
+        for span in (span for span in spans if span > last):
             cycle = _measured(config, ledger, controller, processes, span)
-            stream.write(json.dumps(cycle) + "\n")
+            if cycle is None:
+                continue
+            # A line of its own, even behind one that a kill cut off.
+            stream.write("\n" * _is_cut_off(lines) + json.dumps(cycle) + "\n")
             stream.flush()
             print(_sentence(cycle), file=sys.stderr, flush=True)
 
@@ -138,7 +141,12 @@ class _Processes:
         return [this, *this.children(recursive=True)]
 
 
-def _measured(config: Config, ledger: Ledger, controller: Any, processes: _Processes, span: int) -> Cycle:
+def _is_cut_off(path: Path) -> bool:
+    return path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+
+
+def _measured(config: Config, ledger: Ledger, controller: Any, processes: _Processes, span: int) -> Cycle | None:
+    """Run a cycle and return what it took; None where it had been run already, and a kill came before its line."""
     from pipeline.decision import Decision
     from pipeline.summary import write_pipeline_summary
 
@@ -148,7 +156,7 @@ def _measured(config: Config, ledger: Ledger, controller: Any, processes: _Proce
     write_pipeline_summary(config, ledger)
     seconds, cpu_seconds = time.perf_counter() - started, processes.cpu_seconds() - cpu_started
     if not isinstance(decision, Decision):
-        raise SystemExit(f"Span {span} had no cycle: {decision.reason}")
+        return None
     return {
         "span": span,
         "process": processes.worker,
