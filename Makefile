@@ -7,7 +7,7 @@ PACKAGES := $(wildcard core schemas records ingest transform trainer ledger line
 # Where this is set Python compiles nothing, and TFX takes three times as long to import.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e golden lint type format bench continual drill test-current image-check locks clean
+.PHONY: help setup run test e2e golden lint type format bench continual drill flink test-current image-check locks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ continual: setup ## Compare ways to keep learning on a year of flights (ARGS=--q
 
 drill: setup ## Kill real runs at every node, fill the disk, jump the clock; then check that nothing was lost (ARGS=--quick)
 	@.venv/bin/python -m tools.drill $(ARGS)
+
+flink: setup ## Fetch Flink and Beam's job server for it; python -m tools.flink starts a small cluster
+	@.venv/bin/python -m tools.flink fetch
 
 test-current: ## Run the unit tests and one end-to-end test on the current stack, in a Debian 13 root
 	@tools/test_current.sh

@@ -140,7 +140,7 @@ def main(root: str, size: str, node: str, outputs: str, *overrides: str) -> None
     start, cpu_start = time.perf_counter(), time.process_time()
     made = run_node(config, node, inputs_of(node, inputs), Path(outputs))
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    engines = {artifact.get_string_custom_property(ENGINE) for artifact in made.values()}
+    engines = {artifact.get_string_custom_property(ENGINE) for artifact in made.values()} - {""}
     print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "engine": "/".join(sorted(engines))}))
 
 

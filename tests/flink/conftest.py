@@ -5,13 +5,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from core.errors import PipelineError
 from schemas.engine import BeamOptions
-from tools.flink.cluster import HOST, Cluster, free_port, worker_pool_command
+from tools.flink.cluster import HOST, Cluster, free_port, worker_environment, worker_pool_command
 from tools.flink.fetch import fetch_flink, fetch_job_server
 
 START_SECONDS = 60
@@ -20,7 +21,8 @@ START_SECONDS = 60
 @contextmanager
 def _process(command: list[str], port: int) -> Iterator[None]:
     """Run a server and wait until it answers."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=worker_environment(), **quiet) as server:
         try:
             with grpc.insecure_channel(f"{HOST}:{port}") as channel:
                 grpc.channel_ready_future(channel).result(timeout=START_SECONDS)

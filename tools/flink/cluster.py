@@ -125,11 +125,8 @@ class Cluster:
 
     def _start(self, name: str, command: Sequence[str]) -> None:
         with (self.folder / f"{name}.log").open("w") as log:
-            # The pool starts its workers by the name `python`, and they import what this process can import.
-            path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-            environment = {**os.environ, "PATH": path, "PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "2"}
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command, stdout=log, stderr=subprocess.STDOUT, env=worker_environment(), start_new_session=True
             )
         pids = {**self._pids(), name: [process.pid, psutil.Process(process.pid).create_time()]}
         write_text_atomically(self.folder / PIDS_FILE, json.dumps(pids))
@@ -178,6 +175,12 @@ class Cluster:
 def worker_pool_command(port: int) -> list[str]:
     """Return the command of a pool that starts a Python worker, a process of its own, whenever Beam asks for one."""
     return [sys.executable, "-m", WORKER_POOL, f"--service_port={port}"]
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the environment of that command: a pool starts workers by the name `python`, and they need our code."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return {**os.environ, "PATH": path, "PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def free_port() -> int:
