@@ -19,8 +19,8 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 import schemas
 from core.digests import digest_of_file, digest_of_folder, digest_of_json
-from schemas.base import Record
 from schemas.training import ModelShape
+from trainer.training_record import ServingProgram
 
 PROGRAM_FILE = "saved_model.pb"
 ASSETS_FOLDER = "assets"
@@ -28,18 +28,6 @@ VARIABLES_PREFIX = "variables/variables"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LOG = logging.getLogger(__name__)
-
-
-class ServingProgram(Record):
-    """Identity of the program in a SavedModel.
-
-    Attributes:
-        made_of: Digest of all that it was made of: code, libraries, transform graph, model shape.
-        digest: Digest of its files.
-    """
-
-    made_of: str
-    digest: str
 
 
 def made_of(transform_graph_digest: str, shape: ModelShape) -> str:

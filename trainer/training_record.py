@@ -4,9 +4,20 @@ from pathlib import Path
 
 from schemas.base import Record
 from schemas.training import StartName, TrainerRequest
-from trainer.program import ServingProgram
 
 TRAINING_RECORD_FILE = "training.json"
+
+
+class ServingProgram(Record):
+    """Identity of the program in a SavedModel.
+
+    Attributes:
+        made_of: Digest of all that it was made of: code, libraries, transform graph, model shape.
+        digest: Digest of its files.
+    """
+
+    made_of: str
+    digest: str
 
 
 class TrainingRecord(Record):
