@@ -54,10 +54,12 @@ class StatisticsGenExecutor(BaseBeamExecutor):
         from monitoring.statistics_cache import StatisticsCache
 
         examples, schema = input_dict[EXAMPLES_KEY][0], input_dict[SCHEMA_KEY][0]
+        statistics = output_dict[STATISTICS_KEY][0]
         cache = StatisticsCache(Path(exec_properties[CACHE_KEY]))
         spans = _spans(examples, schema, EngineOptions.model_validate_json(exec_properties[ENGINE_KEY]))
         kept = {span.entry: cache.read(span.entry) for span in spans}
-        computed = {span.entry: self._compute(span, examples, schema) for span in spans if kept[span.entry] is None}
+        absent = [span for span in spans if kept[span.entry] is None]
+        computed = {span.entry: self._compute(span, examples, schema, Path(statistics.uri)) for span in absent}
         found: dict[str, Any] = {**kept, **computed}
         parts = [found[span.entry] for span in spans]
         merged = {split: merge_statistics([part[split] for part in parts]) for split in spans[0].files}
@@ -67,26 +69,26 @@ class StatisticsGenExecutor(BaseBeamExecutor):
         # Only now: statistics that miss examples must not be found again.
         for entry, part in computed.items():
             cache.write(entry, part)
-        _write(output_dict[STATISTICS_KEY][0], examples, merged, engine)
+        _write(statistics, examples, merged, engine)
 
-    def _compute(self, span: "_Span", examples: Any, schema: Any) -> Statistics:
+    def _compute(self, span: "_Span", examples: Any, schema: Any, scratch: Path) -> Statistics:
         from monitoring.span_statistics import compute_statistics
         from records.reading import record_batches
 
         if span.engine == "beam":
-            return self._by_beam(span, examples, schema)
+            return self._by_beam(span, examples, schema, scratch)
         loaded = load_schema(Path(schema.uri) / SCHEMA_FILE)
         return {split: compute_statistics(record_batches(files), loaded) for split, files in span.files.items()}
 
-    def _by_beam(self, span: "_Span", examples: Any, schema: Any) -> Statistics:
-        """Run TFX's executor on the files of one span."""
+    def _by_beam(self, span: "_Span", examples: Any, schema: Any, scratch: Path) -> Statistics:
+        """Run TFX's executor on the files of one span, in a folder that the workers of a cluster find too."""
         from tfx.components.statistics_gen.executor import Executor
 
         from monitoring.span_statistics import beam_options
         from monitoring.statistics import atoms_from_histograms
 
-        # Beside the artifacts, where the workers of a cluster find it too.
-        with tempfile.TemporaryDirectory(dir=Path(examples.uri).parent, prefix=".statistics-") as folder:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             alone, made = copy.deepcopy(examples), ExampleStatistics()
             alone.uri, made.uri = f"{folder}/examples", f"{folder}/statistics"
             for split, files in span.files.items():
