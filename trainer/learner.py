@@ -50,7 +50,8 @@ class Learner:
         self._traces: dict[Any, Callable[..., Any]] = {}
         self._jit_compile = options.jit_compile
         self._replicas = replicas_for(options.distribution, options.worker_timeout_seconds)
-        self._loss_scale = LossScale(model.optimizer, options.mixed_precision)
+        with self._replicas.strategy.scope():
+            self._loss_scale = LossScale(model.optimizer, options.mixed_precision)
         self._epoch = 0
 
     @cached_property
@@ -102,7 +103,9 @@ class Learner:
             for metric in self._metrics:
                 metric.update_state(label, output)
         loss = np.average(np.concatenate(losses).astype(np.float64), weights=np.concatenate(sizes))
-        return {"loss": float(loss), **{metric.name: float(metric.result()) for metric in self._metrics}}
+        logs = {"loss": float(loss), **{metric.name: float(metric.result()) for metric in self._metrics}}
+        # All workers must stop, or go on, together.
+        return dict(zip(logs, self._replicas.chiefs(list(logs.values())), strict=True))
 
     def _check_finite(self, losses: list[Vector]) -> None:
         if not np.all(np.isfinite(losses[-1])):
@@ -172,10 +175,7 @@ class Learner:
         loss, gradients, output = self._replicas.loss_and_gradients(
             loss_of, variables, (inputs, label), scale=self._loss_scale.scale
         )
-        # Gradients of embeddings as plain tensors: Keras' optimizers take many more operations for sparse ones, and
-        # then update every row all the same.
-        dense = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients]
-        self._loss_scale.optimizer.apply_gradients(zip(dense, variables, strict=True))
+        self._loss_scale.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss, output
 
     def _test_step(self, inputs: Any, label: Any) -> Any:
