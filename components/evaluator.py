@@ -16,7 +16,7 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 from tfx.types.system_executions import Evaluate
 
 from components.blessing import fill_blessing
-from components.postconditions import declared_counts, require_all_examples
+from components.postconditions import declared_counts, require_all_examples, require_no_remains
 from monitoring.evaluation import has_bounds, read_evaluation
 from monitoring.tfma_accumulators import NoArrayPath
 from monitoring.tfma_files import write_evaluation
@@ -70,8 +70,11 @@ class EvaluatorExecutor(BaseBeamExecutor):
             from tfx.components.evaluator.executor import Executor
 
             Executor(self._context).Do(input_dict, output_dict, exec_properties)
+            require_no_remains(evaluation, by="Evaluator (beam)")
         evaluation.set_string_custom_property(ENGINE, engine)
-        counted = read_evaluation(Path(evaluation.uri)).metrics.get((), {}).get("example_count")
+        overall = read_evaluation(Path(evaluation.uri)).metrics.get((), {})
+        # TFMA leaves out a slice without an example, the overall one too.
+        counted = overall.get("example_count") if overall else 0
         if counted is not None:
             require_all_examples(examples, {EVAL_SPLIT: int(counted)}, by=f"Evaluator ({engine})")
 

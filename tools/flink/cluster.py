@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -124,11 +123,14 @@ class Cluster:
             time.sleep(0.5)
 
     def _start(self, name: str, command: Sequence[str]) -> None:
-        with (self.folder / f"{name}.log").open("w") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=worker_environment(), start_new_session=True
-            )
-        pids = {**self._pids(), name: [process.pid, psutil.Process(process.pid).create_time()]}
+        log = str(self.folder / f"{name}.log")
+        # Not by subprocess, whose objects complain when they go before the process does, as it should here.
+        redirected = [
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        pid = os.posix_spawnp(command[0], list(command), worker_environment(), file_actions=redirected, setsid=True)
+        pids = {**self._pids(), name: (pid, psutil.Process(pid).create_time())}
         write_text_atomically(self.folder / PIDS_FILE, json.dumps(pids))
 
     def _pids(self) -> dict[str, tuple[int, float]]:
