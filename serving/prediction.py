@@ -11,6 +11,10 @@ from core.errors import ServingError, did_you_mean
 from schemas.model_layout import COLUMNAR_SIGNATURE, EXAMPLES_INPUT, SERVING_SIGNATURE
 
 Scores = npt.NDArray[np.float32]
+# What a SavedModel consists of: a program, the files it reads, and the numbers in its variables.
+PROGRAM_FILE = "saved_model.pb"
+ASSETS_FOLDER = "assets"
+VARIABLES = "variables/variables"
 
 
 class Predictor:
@@ -32,6 +36,29 @@ class Predictor:
         except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
             raise ServingError(
                 f"{str(model_folder)!r} cannot be loaded: {error}. Expected a SavedModel. "
+                "Push it again, or serve the version before it."
+            ) from error
+
+    def take_variables(self, model_folder: Path) -> None:
+        """Become another model whose SavedModel has the same program, byte for byte, and other numbers.
+
+        That takes a hundredth of the time that loading it does.
+
+        Args:
+            model_folder: The other SavedModel.
+
+        Raises:
+            ServingError: its variables cannot be read, or are not this program's; what is loaded is no model then.
+        """
+        import tensorflow as tf
+
+        self._folder = model_folder
+        try:
+            checkpoint = tf.train.Checkpoint(root=self._model)
+            checkpoint.read(str(model_folder / VARIABLES)).assert_existing_objects_matched()
+        except (OSError, ValueError, AssertionError, tf.errors.OpError) as error:
+            raise ServingError(
+                f"The variables of {str(model_folder)!r} cannot be read: {error}. Expected those of its own program. "
                 "Push it again, or serve the version before it."
             ) from error
 

@@ -6,32 +6,59 @@ In here: which models and scores are kept, and for how long. Not in here: how a 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
-from core.digests import digest_of_folder
+from core.digests import digest_of_file, digest_of_folder, digest_of_json
 from core.errors import DataError
 from core.kept import Kept
 from records.columns import labels_of, read_columns
 from records.reading import serialized_batches
 from schemas.features import LabelSpec
-from serving.prediction import Predictor, Scores
+from serving.prediction import ASSETS_FOLDER, PROGRAM_FILE, Predictor, Scores
 
-# Models that one cycle asks: candidate, champion and the first one. Each holds about 50 MiB.
-MAX_MODELS = 3
+# Programs of the models that one cycle asks: candidate's, champion's and the first one's. A line of warm starts
+# has one, until its transform graph is refreshed. Each takes about 50 MiB.
+MAX_PROGRAMS = 3
 # Batches of at most 4,096 examples: a cycle of a million asks for some 500, and what is kept stays below 16 MiB for one
 # output.
 MAX_SCORED_BATCHES = 1000
 
-_MODELS = Kept[Predictor](MAX_MODELS)
+
+class _Program:
+    """A program that is loaded and traced, and has the numbers of one model at a time.
+
+    Args:
+        model_folder: The model to load it from.
+        digest: Of that model.
+    """
+
+    def __init__(self, model_folder: Path, digest: str) -> None:
+        self._predictor = Predictor(model_folder)
+        self._digest: str | None = digest
+        self._lock = Lock()
+
+    def score(self, model_folder: Path, digest: str, examples: Sequence[bytes]) -> Scores:
+        """Score examples by a model that has this program."""
+        with self._lock:
+            if self._digest != digest:
+                self._digest = None  # should it fail
+                self._predictor.take_variables(model_folder)
+                self._digest = digest
+            return self._predictor.predict_examples(examples)
+
+
+_PROGRAMS = Kept[_Program](MAX_PROGRAMS)
 _SCORES = Kept[Scores](MAX_SCORED_BATCHES)
 
 
 class Scorer:
     """Scores serialized examples as a model does, which is loaded when a batch comes that it has not scored yet.
 
-    Models are told apart by content: a candidate is the same model when it has been pushed.
+    Models are told apart by content: a candidate is the same model when it has been pushed. Of models with the same
+    program, as a warm start has its base model's, only the variables are read.
 
     Args:
         model_folder: A SavedModel: a version that was pushed, or a model artifact's `Format-Serving`.
@@ -79,10 +106,19 @@ class Scorer:
         return np.concatenate(labels), np.concatenate(scores)
 
     def _score(self, examples: Sequence[bytes]) -> Scores:
-        predictor = _MODELS.get(self._digest, lambda: Predictor(self._folder))
-        scores = predictor.predict_examples(examples)
+        program = _PROGRAMS.get(_digest_of_program(self._folder), lambda: _Program(self._folder, self._digest))
+        scores = program.score(self._folder, self._digest, examples)
         scores.setflags(write=False)  # of all who ask
         return scores
+
+
+def _digest_of_program(model_folder: Path) -> str:
+    """Return the digest of all that a SavedModel is but the numbers in its variables."""
+    file = model_folder / PROGRAM_FILE
+    # Without one it cannot be loaded, which is the loader's to say.
+    return digest_of_json(
+        [digest_of_file(file) if file.is_file() else None, digest_of_folder(model_folder / ASSETS_FOLDER)]
+    )
 
 
 def _digest_of(examples: Sequence[bytes]) -> bytes:

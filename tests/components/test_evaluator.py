@@ -181,9 +181,7 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Evaluate
             for record in part:
                 writer.write(record)
     (root / "schema").mkdir()
-    (root / "schema" / "schema.pbtxt").write_text(
-        text_format.MessageToString(text_format.Parse(SCHEMA, schema_pb2.Schema()))
-    )
+    (root / "schema" / "schema.pbtxt").write_text(SCHEMA)
     done: dict[Any, Evaluated] = {}
 
     def artifact(kind: Any, folder: Path) -> Any:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from core.errors import DataError, ServingError
 from schemas.features import LabelSpec
 from serving import scoring
+from serving.prediction import VARIABLES, Predictor
 from serving.scoring import Scorer
 
 LATE = LabelSpec(name="late")
@@ -76,9 +77,54 @@ def test_models_and_batches_are_told_apart_by_content(saved_model: Callable[...,
 
 
 def test_models_that_nobody_asked_for_lately_are_dropped(saved_model: Callable[..., Path]) -> None:
-    for weight in range(10, 10 + scoring.MAX_MODELS + 1):
+    for weight in range(10, 10 + scoring.MAX_PROGRAMS + 1):
         Scorer(saved_model(weight=float(weight)))([example(1.0)])
-    assert len(scoring._MODELS) == scoring.MAX_MODELS
+    assert len(scoring._PROGRAMS) <= scoring.MAX_PROGRAMS
+
+
+@pytest.fixture
+def with_weight(saved_model: Callable[..., Path], tmp_path: Path) -> Callable[[float], Path]:
+    """Return a function that makes a model of one program, as the Trainer exports warm-started ones."""
+    base = saved_model(weight=6.0)
+
+    def make(weight: float) -> Path:
+        folder = shutil.copytree(base, tmp_path / str(weight))
+        names = tf.train.load_checkpoint(str(base / VARIABLES)).get_variable_to_shape_map()
+        values = {name: tf.train.load_variable(str(base / VARIABLES), name) for name in names}
+        tf.raw_ops.SaveV2(
+            prefix=str(folder / VARIABLES),
+            tensor_names=list(values),
+            shape_and_slices=[""] * len(values),
+            tensors=[tf.constant(weight if "weight" in name else value) for name, value in values.items()],
+        )
+        return folder
+
+    return make
+
+
+def test_models_of_one_program_score_as_if_each_was_loaded(with_weight: Callable[[float], Path]) -> None:
+    folders = [with_weight(weight) for weight in (6.5, 7.5)]
+    alone = [Predictor(folder).predict_examples([example(0.1)]) for folder in folders]
+    assert alone[0] < alone[1]
+    num_programs = len(scoring._PROGRAMS)
+    for number, folder in [*enumerate(folders), *enumerate(folders)]:
+        # A batch of its own each time, or the scores were known.
+        scores = Scorer(folder)([example(0.1), example(9.0, late=number)])
+        np.testing.assert_array_equal(scores[:1], alone[number])
+    assert len(scoring._PROGRAMS) <= min(num_programs + 1, scoring.MAX_PROGRAMS)
+
+
+def test_variables_of_another_program_are_refused(with_weight: Callable[[float], Path]) -> None:
+    good, bad = with_weight(8.5), with_weight(9.5)
+    for file in (bad / VARIABLES).parent.iterdir():
+        file.unlink()
+    tf.raw_ops.SaveV2(
+        prefix=str(bad / VARIABLES), tensor_names=["other"], shape_and_slices=[""], tensors=[tf.constant(1.0)]
+    )
+    expected = Scorer(good)([example(0.2)])
+    with pytest.raises(ServingError, match=r"(?s)The variables of .* cannot be read.*Expected those of its own program"):
+        Scorer(bad)([example(0.2)])
+    np.testing.assert_array_equal(Scorer(good)([example(0.2), example(0.3)])[:1], expected)
 
 
 @pytest.mark.parametrize("content", [None, b"not a model"], ids=["absent", "corrupt"])
