@@ -5,9 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from apache_beam.options.pipeline_options import StandardOptions
 from tfx.dsl.compiler import compiler, constants
-from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
@@ -82,6 +80,9 @@ def _run_local(representation: Any, make_launcher: Callable[..., NodeLauncher], 
 
 
 def _run_beam(representation: Any, make_launcher: Callable[..., NodeLauncher]) -> None:
+    # Here, as below: Beam takes seconds to import, and who runs `local` needs none of it.
+    from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
+
     with _launched_by(make_launcher), _in_process_beam():
         BeamDagRunner().run_with_ir(representation)
 
@@ -107,6 +108,8 @@ def _launched_by(make_launcher: Callable[..., NodeLauncher]) -> Iterator[None]:
 @contextmanager
 def _in_process_beam() -> Iterator[None]:
     """Pin the runner of BeamDagRunner's own Beam pipeline, which takes no options; the default may download Prism."""
+    from apache_beam.options.pipeline_options import StandardOptions
+
     default = StandardOptions.DEFAULT_RUNNER
     StandardOptions.DEFAULT_RUNNER = "FnApiRunner"
     try:
