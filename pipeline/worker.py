@@ -175,6 +175,7 @@ class Worker:
 
     def _give_up(self, child: Child, error: Exception) -> None:
         child.end()
+        self.tell_of_death(child, error)
         with self._change:
             self._successor = None
             # No span can be to blame for what happens before it is known, and waiting may help.
@@ -182,7 +183,6 @@ class Worker:
                 error if isinstance(error, ConfigError) else UnavailableError(f"{error} It was not warm yet.")
             )
             self._change.notify_all()
-        self.tell_of_death(child, error)
 
     def tell_of_death(self, child: Child, error: Exception) -> None:
         """Log how a process ended, and what it printed last; not where the daemon ended it."""

@@ -445,16 +445,19 @@ def test_other_code_is_refused(start):
 
 def test_a_stop_ends_a_process_that_hangs(start):
     dag = start()
-    failures = []
+    failures, is_inside = [], threading.Event()
+    observer = Observer()
+    observer.node_started = lambda node_id: is_inside.set()
 
     def run():
         try:
-            dag.run(plan_of("hangs"), Observer())
+            dag.run(plan_of("hangs"), observer)
         except WorkerDiedError as error:
             failures.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
+    assert is_inside.wait(PATIENCE_SECONDS)
     pid = dag.wait_for(lambda status: status.state == "busy").pid
     dag.worker.close()
     thread.join(PATIENCE_SECONDS)
