@@ -1,25 +1,41 @@
 """TFX's Trainer, with a replay buffer to read and the digests of all that it read and made on the Model artifact."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfx.components.trainer.executor import GenericExecutor
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.proto import trainer_pb2
-from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.types.channel import BaseChannel, Channel
-from tfx.utils import json_utils
+from tfx.utils import import_utils, json_utils
 
 from core.digests import digest_of_folder
 from schemas import provenance
 from schemas.artifacts import ReplayBuffer
-from schemas.model_layout import TRAINING_FOLDER
+from schemas.model_layout import SERVING_FOLDER, TRAINING_FOLDER
 from schemas.training import PROVENANCE_KEY, REPLAY_FOLDER_KEY
 from trainer.training_record import TrainingRecord, read_training_record
 
 
-class TrainerExecutor(GenericExecutor):
+@dataclass(frozen=True)
+class FnArgs:
+    """What a `run_fn` gets: those of TFX's `FnArgs` that concern training, by TFX's names.
+
+    TFX's own class lives beside all of its components, which take seconds to import.
+    """
+
+    train_files: list[str]
+    transform_graph_path: str
+    base_model: str | None
+    serving_model_dir: str
+    model_run_dir: str
+    custom_config: dict[str, Any]
+
+
+class TrainerExecutor(BaseExecutor):
     """Train, then record provenance, so that lineage needs nothing but ML Metadata."""
 
     def Do(  # TFX's name
@@ -27,10 +43,8 @@ class TrainerExecutor(GenericExecutor):
     ) -> None:
         """Run `trainer.run_fn.run_fn` and write what it was and did as custom properties of the Model artifact."""
         custom_config = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        if replay := input_dict.get(provenance.REPLAY_KEY):
-            folder = {**custom_config, REPLAY_FOLDER_KEY: replay[0].uri}
-            exec_properties = {**exec_properties, standard_component_specs.CUSTOM_CONFIG_KEY: json_utils.dumps(folder)}
-        super().Do(input_dict, output_dict, exec_properties)
+        run_fn = import_utils.import_class_by_path(exec_properties[standard_component_specs.RUN_FN_KEY])
+        run_fn(_fn_args(input_dict, output_dict, custom_config))
         (model,) = output_dict[provenance.MODEL_KEY]
         record = read_training_record(Path(model.uri) / TRAINING_FOLDER)
         if record.initialisation == "cold":  # also where a probe compared with a base model
@@ -92,6 +106,22 @@ class Trainer(base_component.BaseComponent):
                 model_run=Channel(type=standard_artifacts.ModelRun),
             )
         )
+
+
+def _fn_args(
+    input_dict: dict[str, list[Any]], output_dict: dict[str, list[Any]], custom_config: dict[str, Any]
+) -> FnArgs:
+    specs = standard_component_specs
+    base, replay = input_dict.get(provenance.BASE_MODEL_KEY), input_dict.get(provenance.REPLAY_KEY)
+    (model,), (model_run,) = output_dict[provenance.MODEL_KEY], output_dict[specs.MODEL_RUN_KEY]
+    return FnArgs(
+        train_files=[f"{uri}/*" for uri in artifact_utils.get_split_uris(input_dict[specs.EXAMPLES_KEY], "train")],
+        transform_graph_path=input_dict[provenance.TRANSFORM_GRAPH_KEY][0].uri,
+        base_model=str(Path(base[0].uri) / SERVING_FOLDER) if base else None,
+        serving_model_dir=str(Path(model.uri) / SERVING_FOLDER),
+        model_run_dir=model_run.uri,
+        custom_config={**custom_config, **({REPLAY_FOLDER_KEY: replay[0].uri} if replay else {})},
+    )
 
 
 def _digests(input_dict: dict[str, list[Any]], folder: Path) -> dict[str, str | None]:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfx.proto import trainer_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel_utils import as_channel
-from tfx.utils import json_utils, proto_utils
+from tfx.utils import json_utils
 
 from components.trainer import Trainer, TrainerExecutor
 from core.digests import digest_of_folder
@@ -54,10 +53,10 @@ def train(make_artifact: Callable[..., Any]) -> Callable[..., Any]:
         properties = {
             "custom_config": json_utils.dumps(config),
             "run_fn": f"{__name__}.{record_what_was_asked.__name__}",
-            "train_args": proto_utils.proto_to_json(trainer_pb2.TrainArgs()),
-            "eval_args": proto_utils.proto_to_json(trainer_pb2.EvalArgs()),
         }
-        read = {key: [artifact] for key, artifact in {"examples": examples, **inputs}.items()}
+        graph = make_artifact(standard_artifacts.TransformGraph, "graph")
+        given = {"examples": examples, "transform_graph": graph, **inputs}
+        read = {key: [artifact] for key, artifact in given.items()}
         TrainerExecutor().Do(read, outputs, properties)
         return outputs["model"][0]
 
