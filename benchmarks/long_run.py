@@ -291,7 +291,8 @@ def _lines(cycles: list[Cycle], early: list[Cycle], late: list[Cycle], results: 
     return (
         f"Written by `python -m benchmarks long`. {len(cycles)} cycles in a row, a day of flights each (about 920",
         "examples), with drift and gate so wide that no day stops the line; the transform graph is refreshed every 28",
-        f"days, and the replay buffer is so small that five days fill it. {machine()}. Outcomes: {outcomes}. Nothing was removed in between. The first {NUM_UNCOUNTED} cycles of",
+        "days, and the replay buffer is so small that five days fill it. Nothing was removed in between.",
+        f"{machine()}. Outcomes: {outcomes}. The first {NUM_UNCOUNTED} cycles of",
         "each worker process are not compared: they trace what the later ones keep.",
         "",
         f"Medians of {results['num_compared']} warm cycles without a refresh: spans {first} to {last} against spans",
