@@ -88,5 +88,5 @@ def _run(command: list[str]) -> None:
         said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or ["nothing"]
         raise UnavailableError(
             f"{command[0]} could not fetch what Flink needs. Expected exit code 0; received {done.returncode} from "
-            f"{' '.join(command)!r}, which said: {said[0]:.600} Look at its settings and at the network."
+            f"{' '.join(command)!r}, which said: {said[0]:.600}. Look at its settings and at the network."
         )
