@@ -39,7 +39,7 @@ def conditions(learner: Learner, start: Start, options: TrainingOptions, *, num_
     named = layers_to_freeze(model, options.freeze)
     frozen = named if start.base is not None else []
     assign_state(model, start.state)
-    model.schedule.begin(run_rate(options, start.line_length), int(model.optimizer.iterations), num_steps)
+    model.schedule.begin(run_rate(options, start.line_length), int(model.optimizer.iterations.numpy()), num_steps)
     if start.base is not None and strengths(options.regularisation):
         model.anchor = learner.anchor(options.regularisation)
         model.anchor.assign(start.base.weights, start.base.fisher)

@@ -62,7 +62,7 @@ class Replicas:
 
     def chiefs(self, numbers: Sequence[float]) -> list[float]:
         """Return the first replica's numbers in every process: two machines may differ in the last digit."""
-        if self.num_replicas == 1:
+        if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return list(numbers)
 
         def only_first() -> Any:

@@ -64,7 +64,7 @@ def write_serving_folder(
         shape: What the model was built from.
         template: The base model's SavedModel; its program is used again where it is the one that is needed.
     """
-    parts = made_of(graph.digest, shape)
+    parts = made_of(graph.digest, shape, model.dtype_policy.name)
     with folder_written_atomically(folder) as temporary:
         program = template.program if template else None
         if (

@@ -188,6 +188,6 @@ def not_finite(loss: float, where: str, model: AnchoredModel) -> str:
     """Return a sentence about a loss that is no number, and what to do."""
     return (
         f"The loss became {loss} {where}. Expected a finite loss; received {loss} with "
-        f"learning_rate={float(model.optimizer.learning_rate):g}. "
+        f"learning_rate={float(model.optimizer.learning_rate.numpy()):g}. "
         "Lower learning_rate, set clipnorm, or look for absurd values in the data."
     )

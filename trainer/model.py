@@ -40,7 +40,8 @@ def build_model(feature_set: FeatureSet, options: TrainingOptions) -> AnchoredMo
     model = AnchoredModel(inputs, outputs, name=options.model.kind)
     model.schedule = cold_schedule(options)
     # `trainer.learner` makes the steps; compiling names loss and metrics, and has the optimizer saved with the model.
-    model.compile(build_optimizer(options, model.schedule), head.loss, metrics=head.metrics(), jit_compile=False)
+    optimizer = build_optimizer(options, model.schedule)
+    model.compile(optimizer, head.loss, metrics=head.metrics(), jit_compile=False, auto_scale_loss=False)
     model.optimizer.build(model.trainable_variables)
     return model
 

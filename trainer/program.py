@@ -30,9 +30,9 @@ _VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LOG = logging.getLogger(__name__)
 
 
-def made_of(transform_graph_digest: str, shape: ModelShape) -> str:
-    """Return the digest of all that a SavedModel's program is made of."""
-    parts = [_code_digest(), transform_graph_digest, shape.model_dump(mode="json")]
+def made_of(transform_graph_digest: str, shape: ModelShape, dtype_policy: str = "float32") -> str:
+    """Return the digest of all that a SavedModel's program is made of, what its layers compute in included."""
+    parts = [_code_digest(), transform_graph_digest, shape.model_dump(mode="json"), dtype_policy]
     # A user's own function may call anything; that it is the same is known only within a process.
     own = [_process_token()] if shape.model.kind == "custom" else []
     return digest_of_json([*parts, *own])

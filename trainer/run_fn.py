@@ -92,7 +92,8 @@ def train(fn_args: Any) -> None:
     started = time.monotonic()
     request = TrainerRequest.model_validate_json(fn_args.custom_config[REQUEST_KEY])
     inputs = _read_inputs(fn_args, request)
-    run_digest = digest_of_json([request.model_dump(mode="json"), inputs.files])
+    # Without the folder: other workers than the first keep their checkpoints elsewhere.
+    run_digest = digest_of_json([request.model_dump(mode="json", exclude={"checkpoint_dir"}), inputs.files])
     checkpoints = Checkpoints(Path(request.checkpoint_dir), run_digest)
     start, why = _choose_start(inputs, checkpoints)
     trained = _train(inputs, start, checkpoints, Path(fn_args.model_run_dir))
@@ -222,7 +223,7 @@ def _record(
         regularisation=strengths(options.regularisation) if start.base else {},
         penalties=trained.penalties,
         notes=_notes(inputs, start),
-        steps=int(inputs.learner.model.optimizer.iterations),
+        steps=int(inputs.learner.model.optimizer.iterations.numpy()),
         history=trained.progress.history,
         best_epoch=trained.progress.best_epoch,
         seconds=round(seconds, 3),

@@ -122,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):  # not by `sys.stdin`, whose lock would be held when the interpreter ends
+        pass
     os._exit(1)
 
 
