@@ -13,9 +13,9 @@ from schemas.model_layout import KERAS_FILE
 from schemas.training import FISHER_FILE, ModelShape
 from trainer.analysis import write_analysis
 from trainer.model_state import Arrays
-from trainer.program import ServingProgram, copied_program, made_of, program_in
+from trainer.program import copied_program, made_of, program_in
 from trainer.signatures import ServedModel, served_variables
-from trainer.training_record import TRAINING_RECORD_FILE, TrainingRecord
+from trainer.training_record import TRAINING_RECORD_FILE, ServingProgram, TrainingRecord
 from trainer.transform_graph import TransformGraph
 
 

@@ -23,12 +23,11 @@ from trainer.model_state import Arrays, ModelState, state_of
 from trainer.objective import strengths
 from trainer.optimizer import run_rate
 from trainer.probe import ProbeResult, probe
-from trainer.program import ServingProgram
 from trainer.replayed_examples import ReplayedExamples, read_replayed_examples
 from trainer.reuse import kept_base_model, kept_graph, learner_for
 from trainer.starts import Start, possible_starts
 from trainer.survey import Survey, survey_examples
-from trainer.training_record import TrainingRecord
+from trainer.training_record import ServingProgram, TrainingRecord
 from trainer.transform_graph import TransformGraph
 from trainer.warm_start import BaseModel, carry_over
 from trainer.workers import train_as_first_worker

@@ -60,8 +60,8 @@ def test_two_workers_train_the_model_of_one(
     assert second.returncode == 0, logged[-2000:]
     alone, received = (read_base_model(tmp_path / name / "Format-Training", None) for name in ("alone", "together"))
     assert received.record.history[-1]["val_loss"] == pytest.approx(alone.record.history[-1]["val_loss"], abs=1e-6)
-    for path, weight in alone.weights.items():
-        np.testing.assert_allclose(received.weights[path], weight, atol=1e-5, err_msg=path)
+    for path, weight in alone.state.weights.items():
+        np.testing.assert_allclose(received.state.weights[path], weight, atol=1e-5, err_msg=path)
     assert sorted(folder.name for folder in tmp_path.glob("*/Format-Serving/..")) == ["..", ".."]
 
 
