@@ -14,6 +14,9 @@ _COMMON = [
 ]
 # A worker outlives the stage it was started for by so long: otherwise each stage would load TensorFlow anew.
 ENVIRONMENT_CACHE_MILLISECONDS = 60_000
+# Beam may break off the stream of a job's states after this long, and so fail a job that runs on: the default is 300 s.
+# It waits as long for a job server that is away.
+JOB_SECONDS = 4 * 3600
 
 
 def beam_args(options: BeamOptions) -> list[str]:
@@ -45,6 +48,7 @@ def _flink(options: BeamOptions) -> list[str]:
         f"--parallelism={options.num_workers}",
         *environment,
         f"--environment_cache_millis={ENVIRONMENT_CACHE_MILLISECONDS}",
+        f"--job_server_timeout={JOB_SECONDS}",
     ]
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import urllib.request
 import zipfile
 from importlib.metadata import version
@@ -62,13 +63,14 @@ def check_job_server(options: BeamOptions) -> None:
 def check_cluster(options: BeamOptions) -> None:
     """Check that the Flink cluster answers, is of the job server's line and has enough slots.
 
-    Behind a job server that runs elsewhere the cluster may be out of reach, and is not asked.
+    Behind a job server that runs elsewhere the cluster may be out of reach: then it is the server that is looked for.
 
     Raises:
         ConfigError: the cluster is of another line, or too small: a job would wait for slots that never come.
         UnavailableError: nothing answers.
     """
     if options.job_endpoint:
+        _check_listens(options.job_endpoint)
         return
     overview = _overview(options.flink_master)
     found, num_slots = str(overview.get("flink-version", "")), int(overview.get("slots-total", 0))
@@ -83,6 +85,17 @@ def check_cluster(options: BeamOptions) -> None:
             f"{options.num_workers} task slots; received {num_slots} in {overview.get('taskmanagers', 0)} task "
             "managers. Start more task managers, or lower beam.num_workers."
         )
+
+
+def _check_listens(endpoint: str) -> None:
+    host, _, port = endpoint.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UnavailableError(
+            f"Beam's job server does not answer. Expected it at {endpoint}; received {error}. Start it, or correct "
+            "beam.job_endpoint."
+        ) from error
 
 
 def _overview(master: str) -> dict[str, Any]:

@@ -75,6 +75,12 @@ def test_flink_takes_a_job_server_that_runs_elsewhere():
     assert options.view_as(FlinkRunnerOptions).parallelism == 2
 
 
+@pytest.mark.parametrize("name", ["flink", "job_endpoint"])
+def test_a_job_may_take_longer_than_five_minutes(name: str):
+    """Beam's default for a request's time holds for the stream of a job's states too."""
+    assert read(RUNNERS[name]).view_as(PortableOptions).job_server_timeout >= 3600
+
+
 def test_own_arguments_come_last_and_win():
     assert beam_args(BeamOptions(args=("--parallelism=7",)))[-1] == "--parallelism=7"
 

@@ -94,9 +94,14 @@ def test_missing_java_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_server_that_runs_elsewhere_needs_nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    options = BeamOptions(runner="flink", job_endpoint="flink-jobs:8099", flink_master="127.0.0.1:1")
-    check_job_server(options)
-    check_cluster(options)
+    check_job_server(BeamOptions(runner="flink", job_endpoint="flink-jobs:8099"))
+
+
+def test_server_that_runs_elsewhere_is_looked_for_in_place_of_the_cluster(cluster: Callable[[Any], BeamOptions]):
+    there = cluster({}).flink_master
+    check_cluster(BeamOptions(runner="flink", job_endpoint=there, flink_master="127.0.0.1:1"))
+    with pytest.raises(UnavailableError, match=r"Expected it at 127\.0\.0\.1:1; received .*refused.*beam\.job_en"):
+        check_cluster(BeamOptions(runner="flink", job_endpoint="127.0.0.1:1", flink_master=there))
 
 
 def test_cluster_of_the_line_with_enough_slots_passes(cluster: Callable[[Any], BeamOptions]):
