@@ -20,7 +20,7 @@ from pipeline.config import Config, load_config
 from schemas.engine import BeamOptions
 from schemas.provenance import ENGINE
 
-NUM_EXAMPLES = int(os.environ.get("PERENNIAL_FLINK_EXAMPLES", 20_000))
+NUM_EXAMPLES = int(os.environ.get("PERENNIAL_FLINK_EXAMPLES", 6_000))
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 
