@@ -46,7 +46,7 @@ Rows = list[dict[str, Any]]
 ROW = st.fixed_dictionaries({name: st.none() | st.lists(value, max_size=3) for name, value in VALUES.items()})
 DATA = st.lists(ROW, max_size=12)
 # TFDV's histograms take a tenth of a second each time, and shrinking would take minutes.
-LAW = settings(max_examples=15, deadline=None, phases=[Phase.generate])
+LAW = settings(max_examples=10, deadline=None, phases=[Phase.generate])
 
 
 def _batch(rows: Rows) -> pa.RecordBatch:
