@@ -41,11 +41,12 @@ class WorkerDag:
             try:
                 done = served.follow()
             except WorkerDiedError as error:
-                self._worker.tell_of_death(child, error)
-                raise WorkerDiedError(
+                named = WorkerDiedError(
                     f"{error} It was {served.place} of span {plan.span.span}. What is finished stays finished: the run "
                     "goes on there in a new process. If it dies there again, look at what it printed last, in the log."
-                ) from error
+                )
+                self._worker.tell_of_death(child, named)
+                raise named from error
         self._worker.rest(child)
         _raise(done)
 
