@@ -66,7 +66,7 @@ def main(root: Path, sizes: tuple[int, ...], nodes: tuple[str, ...], engines: tu
                 cells[key] = measure(root, size, node, limit)
                 print(key, cells[key], flush=True)
                 (root / "cells.json").write_text(json.dumps(cells, indent=1))
-    write_section(HEADING, _section(root, cells), page=PAGE)
+    write_section(HEADING, section_lines(root, cells), page=PAGE)
     print_json("engines", cells=cells)
 
 
@@ -191,7 +191,8 @@ def _read(path: Path) -> dict[str, Cell]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _section(root: Path, cells: dict[str, Cell]) -> list[str]:
+def section_lines(root: Path, cells: dict[str, Cell]) -> list[str]:
+    """Return the table of what was measured, and what `auto` takes beside it."""
     lines = [
         f"`make bench ARGS=engines` on {machine()}. Seconds of the node alone, with the libraries loaded; CPU seconds",
         "of it and of all processes that work for it; peak resident memory of all of them, libraries included; load of",
