@@ -18,6 +18,7 @@ from pipeline.cycle import STAGES, Cycle, Dag, Listeners, read_decision_of
 from pipeline.dags import make_dag
 from pipeline.decision import Decision
 from pipeline.knowledge import check_any_span, read_knowledge
+from pipeline.memory import release_memory
 from pipeline.plan import (
     Request,
     RunPlan,
@@ -98,6 +99,8 @@ class Controller:
     def run_spans(self, first: int, last: int) -> Iterator[Decision | Skip]:
         """Run the cycles of all spans from `first` to `last`, both included, in order."""
         for span in range(first, last + 1):
+            if span > first:
+                release_memory()
             yield self.run_span(span)
 
     def run_request(self, request: Request) -> Decision | Skip:

@@ -17,6 +17,7 @@ from typing import IO
 
 from core.functions import load_function
 from pipeline.cycle import Dag
+from pipeline.memory import release_memory
 from pipeline.quiet import quiet_libraries
 from pipeline.worker_messages import (
     TO_PROCESS,
@@ -135,7 +136,10 @@ def serve(line: Line) -> None:
         load_function(setup.warm_up)(setup.config)
     line.send(Ready(code_digest=dag.code_digest))
     while True:
-        line.send(_done(dag, line.receive(), RemoteObserver(line)))
+        job = line.receive()
+        line.send(_done(dag, job, RemoteObserver(line)))
+        if isinstance(job, OutcomeJob):  # a cycle's last; after any other somebody waits for the next
+            release_memory()
 
 
 def _done(dag: Dag, job: ToProcess, observer: RemoteObserver) -> Done:
