@@ -64,7 +64,7 @@ def _statistics(*chunks: Rows) -> Any:
 
 def _facts(statistics: Any) -> dict[str, Any]:
     """Return all that the statistics say, by feature."""
-    facts = MessageToDict(without_atoms(statistics), including_default_value_fields=False)
+    facts = MessageToDict(without_atoms(statistics))
     by_name = {".".join(feature.pop("path")["step"]): feature for feature in facts.pop("features", [])}
     return {**facts, **by_name}
 
