@@ -12,6 +12,7 @@ MODULES = {
     "lineage": "benchmarks.lineage_scale",
     "metadata": "benchmarks.metadata_growth",
     "long": "benchmarks.long_run",
+    "trainer": "benchmarks.trainer_input",
 }
 
 
