@@ -117,7 +117,8 @@ def _measure(
     root: Path, size: int, node: str, limit: int, *, overrides: list[str], others: Sequence[psutil.Process] = ()
 ) -> Cell:
     """Run a cell, and sample the memory and processor time of it, its children and others that work for it."""
-    outputs = root / "outputs"
+    # Two of these at once must not remove one another's.
+    outputs = root / f"outputs-{os.getpid()}"
     words = ["-m", "benchmarks.heavy_nodes", str(root), str(size), node, str(outputs), f"root={outputs}", *overrides]
     load = os.getloadavg()[0]
     start = time.monotonic()
