@@ -52,8 +52,8 @@ def _beams_own_job_server(folder: Path) -> Iterator[BeamOptions]:
 @contextmanager
 def _flink(folder: Path) -> Iterator[BeamOptions]:
     try:
-        jars = fetch_flink()
         fetch_job_server()
+        jars = fetch_flink()
     except PipelineError as error:
         pytest.skip(f"NOT TESTED on Flink: {error}")
     cluster = Cluster(folder, rest_port=free_port(), pool_port=free_port())
