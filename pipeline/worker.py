@@ -83,8 +83,7 @@ class Worker:
         self._show(child, "idle")
 
     def rest(self, child: Child) -> None:
-        """Take note that a run is over; a process that has done enough of them, or has grown too large, is replaced."""
-        child.num_runs += 1
+        """Take note that a cycle is over; a process that has done enough runs, or has grown too large, is replaced."""
         memory_mb, limit_mb = child.memory_mb, self._options.max_memory_mb
         self._show(child, "idle")
         is_large = memory_mb is not None and limit_mb is not None and memory_mb > limit_mb

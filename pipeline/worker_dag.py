@@ -47,7 +47,9 @@ class WorkerDag:
                 )
                 self._worker.tell_of_death(child, named)
                 raise named from error
-        self._worker.rest(child)
+        child.num_runs += 1
+        if done.error is not None:
+            self._worker.rest(child)
         _raise(done)
 
     def outcome(self, plan: RunPlan, *, first_version: int | None, trained: Decision | None) -> Outcome:
@@ -61,6 +63,8 @@ class WorkerDag:
             done = child.receive()
             if not isinstance(done, Done):
                 raise WorkerDiedError(f"The worker process is expected to tell an outcome; received {done.kind!r}.")
+        # Not between a run and its outcome, which would wait for the successor.
+        self._worker.rest(child)
         _raise(done)
         if done.outcome is None:
             raise TypeError("The worker process told neither an outcome nor a failure.")

@@ -268,6 +268,7 @@ def run_pid(dag):
     """Return the process id of the process that runs a plan."""
     observer = Observer()
     dag.run(plan_of("say_pid"), observer)
+    dag.outcome(plan_of("say_pid"), first_version=None, trained=None)
     return int(observer.told[0].split()[1])
 
 
@@ -405,6 +406,7 @@ def test_a_process_that_has_grown_is_replaced(start, worker_log):
     dag = start(max_memory_mb=300)
     before = run_pid(dag)
     dag.run(plan_of("grows"), Observer())
+    dag.outcome(plan_of("grows"), first_version=None, trained=None)
     assert run_pid(dag) != before
     assert "is replaced: it holds " in worker_log.text
 
@@ -416,12 +418,20 @@ def test_a_run_that_comes_while_the_successor_warms_up_has_no_second_process_bes
     assert not any(psutil.pid_exists(pid) for pid in pids[:2])
 
 
+def test_the_outcome_of_a_run_does_not_wait_for_the_successor(start):
+    dag = start(recycle_after_runs=1)
+    observer = Observer()
+    dag.run(plan_of("say_pid"), observer)
+    outcome = dag.outcome(plan_of("say_pid"), first_version=None, trained=None)
+    assert observer.told[0] == f"started {outcome.reasons[0]}"
+
+
 def test_status_says_what_the_process_does(start):
     dag = start(warm_up="scripted_dag:slow_warm_up")
     dag.worker.warm()
     assert dag.wait_for(lambda status: status.state == "idle").num_runs == 0
     pid = run_pid(dag)
-    assert [status.state for status in dag.statuses] == ["warming", "idle", "busy", "idle", "idle"]
+    assert [status.state for status in dag.statuses] == ["warming", "idle", "busy", "idle", "busy", "idle", "idle"]
     assert {status.pid for status in dag.statuses} == {pid}
     assert dag.statuses[-1].num_runs == 1
     assert dag.statuses[-1].memory_mb > 1
