@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import mean
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from core.files import write_text_atomically
 from monitoring.chart import chart_html, older_spans_chart_html, prequential_chart_html
@@ -61,14 +62,7 @@ class Summary:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write the summary to `path` as one self-contained HTML file; all text in it is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template(_TEMPLATE).render(
+    html = _template().render(
         summary=summary,
         sentence=gain_sentence(summary.spans, summary.metric),
         chart=chart_html(summary.spans, summary.metric),
@@ -81,6 +75,19 @@ def write_summary(path: Path, summary: Summary) -> None:
         num_blocked=sum(point.drift == Verdict.BLOCK.word for point in summary.spans),
     )
     write_text_atomically(path, html)
+
+
+@cache
+def _template() -> Template:
+    """Return the page's template; a process that writes the page after every cycle compiles it once."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE)
 
 
 def gain_sentence(spans: Sequence[SpanPoint], metric: str) -> str:
