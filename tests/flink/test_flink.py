@@ -81,7 +81,7 @@ def _facts(statistics: Any, split: str) -> dict[str, Any]:
     return facts
 
 
-def test_statistics_are_equal(run: Callable[..., dict[str, Any]], beam: BeamOptions):
+def test_statistics_are_equal(beam: BeamOptions, run: Callable[..., dict[str, Any]]):
     here, there = run("StatisticsGen")["statistics"], run("StatisticsGen", beam)["statistics"]
     assert there.get_string_custom_property(ENGINE) == "beam"
     expected = {split: _facts(here, split) for split in ("train", "eval")}
@@ -89,7 +89,7 @@ def test_statistics_are_equal(run: Callable[..., dict[str, Any]], beam: BeamOpti
     assert {split: _facts(there, split) for split in expected} == expected
 
 
-def test_vocabularies_are_equal(run: Callable[..., dict[str, Any]], beam: BeamOptions):
+def test_vocabularies_are_equal(beam: BeamOptions, run: Callable[..., dict[str, Any]]):
     here, there = run("Transform")["transform_graph"], run("Transform", beam)["transform_graph"]
     assert there.get_string_custom_property(ENGINE) == "beam"
     for feature in ("carrier", "origin", "dest", "tailnum"):
@@ -98,7 +98,7 @@ def test_vocabularies_are_equal(run: Callable[..., dict[str, Any]], beam: BeamOp
         assert found, feature
 
 
-def test_evaluations_are_equal(run: Callable[..., dict[str, Any]], beam: BeamOptions):
+def test_evaluations_are_equal(beam: BeamOptions, run: Callable[..., dict[str, Any]]):
     here, there = run("Evaluator")["evaluation"], run("Evaluator", beam)["evaluation"]
     assert there.get_string_custom_property(ENGINE) == "beam"
     expected, found = (read_evaluation(Path(artifact.uri)).metrics for artifact in (here, there))
