@@ -230,6 +230,8 @@ def _choices(root: Path, cells: dict[str, Cell]) -> list[str]:
         if "cpu_seconds" in cells[key]:
             by_size.setdefault((node, int(size)), {})[engine] = cells[key]["cpu_seconds"]
     for (node, num_examples), measured in by_size.items():
+        if len(measured) < 2:
+            continue  # nothing to compare with
         files = (root / f"inputs-{num_examples}/examples/examples").rglob("*.gz")
         chosen = EngineOptions().choose(num_examples, sum(file.stat().st_size for file in files))
         found = [seconds for engine, seconds in measured.items() if engine.startswith(chosen)][:1]

@@ -21,5 +21,4 @@ def test_table_is_in_order_and_says_what_was_not_measured(tmp_path: Path):
         "| StatisticsGen | 200,000 | beam, in_memory | > 1800 | | 999 | 0.2 |",
         "| Transform | 20,000 | in_process | 2.0 | 9.0 | 1,234 | 0.1 |",
         "| StatisticsGen | 20,000 | in_process | 1.00 |",
-        "| Transform | 20,000 | in_process | 1.00 |",
     ]
