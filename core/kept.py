@@ -33,18 +33,26 @@ class Kept(Generic[Value]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """Return what is kept under a key, or make it and keep it in place of the least recently used."""
+    def find(self, key: Hashable) -> Value | None:
+        """Return what is kept under a key."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
-                return self._values[key]
-        value = make()
+            return self._values.get(key)
+
+    def keep(self, key: Hashable, value: Value) -> Value:
+        """Keep a value in place of the least recently used, and return it."""
         with self._lock:
             self._values[key] = value
+            self._values.move_to_end(key)
             while len(self._values) > self._max_values:
                 self._values.popitem(last=False)
         return value
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what is kept under a key, or make it and keep it."""
+        found = self.find(key)
+        return self.keep(key, make()) if found is None else found
 
     def clear(self) -> None:
         """Forget everything, as a new process would begin."""

@@ -8,10 +8,10 @@ from pathlib import Path
 import keras
 
 from core.digests import digest_of_folder, digest_of_json
+from core.kept import Kept
 from schemas.features import FeatureSet
 from schemas.training import ModelShape, TrainerRequest
 from trainer.distribution import replicas_for
-from trainer.kept import Kept
 from trainer.learner import Learner
 from trainer.model import build_model
 from trainer.model_state import ModelState, state_of
@@ -20,8 +20,10 @@ from trainer.precision import computing_in
 from trainer.transform_graph import TransformGraph
 from trainer.warm_start import BaseModel, read_base_model
 
-_learners = Kept[Learner]()
-_graphs = Kept[TransformGraph]()
+_NUM_KEPT = 2  # a champion's line, and a shadow model or the graph before a refresh
+
+_learners = Kept[Learner](_NUM_KEPT)
+_graphs = Kept[TransformGraph](_NUM_KEPT)
 
 
 def learner_for(request: TrainerRequest, base_shape: ModelShape | None) -> tuple[Learner, ModelState]:
@@ -66,7 +68,7 @@ class KeptBaseModels:
     """Base models by the digest of their folder, so that what was just trained is not read again."""
 
     def __init__(self) -> None:
-        self._models = Kept[BaseModel]()
+        self._models = Kept[BaseModel](_NUM_KEPT)
 
     def read(self, folder: Path, expected_digest: str | None) -> BaseModel:
         """Return the base model in a `Format-Training` folder, as `read_base_model` does."""
