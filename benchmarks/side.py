@@ -18,6 +18,7 @@ from ledger.ledger import Ledger
 from lineage.runs import node_runs
 from lineage.store import opened_store
 from pipeline.config import Config, load_config
+from pipeline.memory import release_memory
 from pipeline.quiet import quiet_libraries
 
 Answer = dict[str, Any]
@@ -42,6 +43,8 @@ def main(side: str, config_path: str, root: str, *overrides: str) -> None:
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         print(json.dumps(answer), file=answers, flush=True)
+        if side == "ours":
+            release_memory()  # as a worker does between two cycles
 
 
 def _ours(config: Config, root: Path) -> Run:
