@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from schemas.features import FeatureSet
 from schemas.transformed import DenseInput, model_inputs
+from trainer.orders import Positions
 
 Tensors = dict[str, Any]
-Positions = NDArray[np.int64]
 
 
 class Packing:
@@ -84,18 +83,19 @@ class LoadedBatches:
     positions: Positions
     batch_size: int
 
+    @property
+    def column_specs(self) -> tuple[Any, ...]:
+        """Shapes and types of the columns, the number of examples left open."""
+        return _specs(self.columns.tensors)
+
     def calls(self, num_steps: int) -> Iterator[tuple[Any, ...]]:
         """Yield the columns, the rows of the next `num_steps` batches, and the batch size."""
-        size = num_steps * self.batch_size
-        for first in range(0, len(self.positions), size):
-            rows = tf.constant(self.positions[first : first + size])
-            yield (*self.columns.tensors, rows, tf.constant(self.batch_size))
+        return _calls(self.columns.tensors, self.positions, num_steps, self.batch_size)
 
     def dataset(self) -> tf.data.Dataset:
         """Return inputs by name, and label of shape `(batch, 1)`."""
         tensors = [tf.gather(tensor, self.positions) for tensor in self.columns.tensors]
-        batches = tf.data.Dataset.from_tensor_slices(tuple(tensors)).batch(self.batch_size)
-        return batches.map(lambda floats, ids, label: (self.packing.unpacked(floats, ids), label))
+        return _named(tf.data.Dataset.from_tensor_slices(tuple(tensors)).batch(self.batch_size), self.packing)
 
 
 @dataclass(frozen=True)
@@ -103,22 +103,43 @@ class StreamedBatches:
     """Batches that are read and transformed while the model learns from those before.
 
     Attributes:
-        batches: Inputs by name, and label of shape `(batch, 1)`.
-        num_batches: How many of them are used.
+        chunks: Columns as `Columns.tensors` has them; all but the last are whole batches, several of them.
+        packing: How their columns are packed.
+        batch_size: Examples per batch; the last may be smaller.
     """
 
-    batches: tf.data.Dataset
-    num_batches: int
+    chunks: tf.data.Dataset
+    packing: Packing
+    batch_size: int
+
+    @property
+    def column_specs(self) -> tuple[Any, ...]:
+        """Shapes and types of the columns, the number of examples left open."""
+        return _specs(self.chunks.element_spec)
 
     def calls(self, num_steps: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the stream and how many batches to take from it, `num_steps` or what is left."""
-        stream = iter(self.batches)
-        for first in range(0, self.num_batches, num_steps):
-            yield stream, tf.constant(min(num_steps, self.num_batches - first))
+        """Yield columns, the rows of at most `num_steps` batches of theirs, and the batch size."""
+        for tensors in self.chunks:
+            yield from _calls(tensors, np.arange(len(tensors[-1])), num_steps, self.batch_size)
 
     def dataset(self) -> tf.data.Dataset:
         """Return inputs by name, and label of shape `(batch, 1)`."""
-        return self.batches.take(self.num_batches)
+        return _named(self.chunks.rebatch(self.batch_size), self.packing)
 
 
 Batches = LoadedBatches | StreamedBatches
+
+
+def _specs(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
+    # What is known of the shapes for good, so that another number of examples is not another trace.
+    return tuple(tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in tensors)
+
+
+def _calls(tensors: tuple[Any, ...], rows: Positions, num_steps: int, batch_size: int) -> Iterator[tuple[Any, ...]]:
+    size = num_steps * batch_size
+    for first in range(0, len(rows), size):
+        yield (*tensors, tf.constant(rows[first : first + size]), tf.constant(batch_size))
+
+
+def _named(batches: tf.data.Dataset, packing: Packing) -> tf.data.Dataset:
+    return batches.map(lambda floats, ids, label: (packing.unpacked(floats, ids), label))

@@ -1,7 +1,6 @@
 """Where the examples of a run come from: memory, transformed once, or files, read and transformed again every epoch.
 
-Both name the same examples in the same order, as scalars of a `tf.data.Dataset`: positions in memory, or serialized
-records. So whatever picks and shuffles them picks and shuffles alike.
+Both name the same examples in the same order: positions in memory, or serialized records.
 """
 
 from collections.abc import Sequence
@@ -15,28 +14,28 @@ from numpy.typing import NDArray
 
 from records.reading import serialized_batches
 from trainer.batches import Batches, Columns, LoadedBatches, Packing, StreamedBatches
+from trainer.orders import Order, PositionOrder, RecordOrder
 from trainer.replayed_examples import ReplayedExamples
 from trainer.transform_graph import TransformGraph
 
-# Files read at a time; fixed rather than tuned, because the order of records depends on it.
-NUM_INTERLEAVED_FILES = 4
 _CHUNK_EXAMPLES = 1 << 14  # transformed at a time; bounds what is in memory twice
+_STREAMED_EXAMPLES = 1 << 12  # transformed at a time; a few such chunks are in memory
 Records = NDArray[np.object_]
 
 
 class Examples(Protocol):
     """The examples of a train split, and past ones."""
 
-    def new(self) -> tf.data.Dataset:
-        """Return the train split's examples, scalars, four files at a time in turn."""
+    def new(self) -> Order:
+        """Return the train split's examples, four files at a time in turn."""
         ...
 
-    def past(self) -> tf.data.Dataset:
-        """Return the replay buffer's examples, scalars."""
+    def past(self) -> Order:
+        """Return the replay buffer's examples."""
         ...
 
-    def batches(self, chosen: tf.data.Dataset, num_chosen: int, batch_size: int) -> Batches:
-        """Return the batches of the first `num_chosen` scalars of `chosen`."""
+    def batches(self, chosen: Any, batch_size: int) -> Batches:
+        """Return the batches of examples in an order that came of `new` and `past`."""
         ...
 
 
@@ -54,21 +53,26 @@ class StreamedExamples:
     graph: TransformGraph
     past_file: str | None = None
 
-    def new(self) -> tf.data.Dataset:
-        """Return serialized examples, scalars."""
-        return _interleaved(self.files, lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP"))
+    def new(self) -> RecordOrder:
+        """Return serialized examples."""
+        return RecordOrder.of_files(self.files)
 
-    def past(self) -> tf.data.Dataset:
-        """Return serialized examples, scalars."""
-        return tf.data.TFRecordDataset(self.past_file, compression_type="GZIP")
+    def past(self) -> RecordOrder:
+        """Return serialized examples."""
+        return RecordOrder.of_files([str(self.past_file)])
 
-    def batches(self, chosen: tf.data.Dataset, num_chosen: int, batch_size: int) -> StreamedBatches:
-        """Return batches that are transformed one by one, ahead of their use."""
-        serialized = chosen.take(num_chosen).batch(batch_size)
-        transformed = serialized.map(
-            self.graph.features_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        return StreamedBatches(transformed.prefetch(tf.data.AUTOTUNE), -(-num_chosen // batch_size))
+    def batches(self, chosen: RecordOrder, batch_size: int) -> StreamedBatches:
+        """Return batches that are transformed, many at a time, ahead of their use."""
+        packing = Packing(self.graph.feature_set)
+
+        def packed(serialized: Any) -> tuple[Any, ...]:
+            return packing.packed(*self.graph.features_and_label(serialized)).tensors
+
+        # The graph costs per operation rather than per example until a few thousand come at once.
+        num_batches = max(1, _STREAMED_EXAMPLES // batch_size)
+        chunks = chosen.blocks.rebatch(num_batches * batch_size)
+        transformed = chunks.map(packed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return StreamedBatches(transformed.prefetch(tf.data.AUTOTUNE), packing, batch_size)
 
 
 @dataclass(frozen=True)
@@ -87,21 +91,17 @@ class LoadedExamples:
     file_sizes: tuple[int, ...]
     num_past: int
 
-    def new(self) -> tf.data.Dataset:
-        """Return positions, scalars."""
-        ends = np.cumsum(self.file_sizes)
-        ranges = np.stack([ends - self.file_sizes, ends], axis=1).astype(np.int64)
-        return _interleaved(ranges, lambda bounds: tf.data.Dataset.range(bounds[0], bounds[1]))
+    def new(self) -> PositionOrder:
+        """Return positions."""
+        return PositionOrder.of_files(self.file_sizes)
 
-    def past(self) -> tf.data.Dataset:
-        """Return positions, scalars."""
-        num_new = sum(self.file_sizes)
-        return tf.data.Dataset.range(num_new, num_new + self.num_past)
+    def past(self) -> PositionOrder:
+        """Return positions."""
+        return PositionOrder(sum(self.file_sizes) + np.arange(self.num_past))
 
-    def batches(self, chosen: tf.data.Dataset, num_chosen: int, batch_size: int) -> LoadedBatches:
+    def batches(self, chosen: PositionOrder, batch_size: int) -> LoadedBatches:
         """Return batches of rows that are in memory already."""
-        positions = next(iter(chosen.take(num_chosen).batch(num_chosen))).numpy()
-        return LoadedBatches(self.columns, self.packing, positions, batch_size)
+        return LoadedBatches(self.columns, self.packing, chosen.positions, batch_size)
 
 
 def load_examples(
@@ -128,10 +128,3 @@ def load_examples(
         chunks.append(packing.packed(inputs, label).tensors)
     columns = Columns(*(tf.concat(parts, axis=0) for parts in zip(*chunks, strict=True)))
     return LoadedExamples(columns, packing, tuple(map(len, records)), sum(map(len, past)))
-
-
-def _interleaved(items: Any, read: Any) -> tf.data.Dataset:
-    """Return the scalars of several datasets at a time, in a fixed order."""
-    return tf.data.Dataset.from_tensor_slices(items if isinstance(items, np.ndarray) else list(items)).interleave(
-        read, cycle_length=NUM_INTERLEAVED_FILES, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from core.errors import TrainingError
 from schemas.features import FeatureSet
 from schemas.training import Regularisation, TrainingOptions
-from trainer.batches import Batches, LoadedBatches, Packing
+from trainer.batches import Batches, Packing
 from trainer.distribution import replicas_for
 from trainer.fisher import FisherEstimator
 from trainer.heads import head_for
@@ -115,33 +115,23 @@ class Learner:
             raise TrainingError(not_finite(float(every[index]), where, self.model))
 
     def _traced(self, batches: Batches, step: Callable[..., Any], variant: Any) -> Callable[..., Any]:
-        """Return what makes a few steps, traced if it has not been, for batches of this kind."""
-        if isinstance(batches, LoadedBatches):
-            tensors = batches.columns.tensors
-            # What is known of the shapes for good, so that another number of examples is not another trace.
-            signature = [tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in tensors]
-            signature += [tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int32)]
-            function: Callable[..., Any] = self._steps_from_memory
-        else:
-            signature = [tf.data.IteratorSpec(batches.batches.element_spec), tf.TensorSpec((), tf.int32)]
-            function = self._steps_from_stream
+        """Return what makes a few steps on such columns, traced if it has not been."""
+        signature = [*batches.column_specs, tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int32)]
         key = (str(signature), step.__name__, variant)
         if key not in self._traces:
             compiled = tf.function(step, autograph=False, jit_compile=True) if self._jit_compile else step
-            self._traces[key] = tf.function(partial(function, compiled), input_signature=signature, autograph=False)
+            self._traces[key] = tf.function(
+                partial(self._steps_from_columns, compiled), input_signature=signature, autograph=False
+            )
         return self._traces[key]
 
-    def _steps_from_memory(self, step: Any, floats: Any, ids: Any, label: Any, rows: Any, batch_size: Any) -> Any:
+    def _steps_from_columns(self, step: Any, floats: Any, ids: Any, label: Any, rows: Any, batch_size: Any) -> Any:
         def next_batch(index: Any) -> Any:
             chosen = rows[index * batch_size : (index + 1) * batch_size]
             inputs = self._packing.unpacked(tf.gather(floats, chosen), tf.gather(ids, chosen))
             return inputs, tf.gather(label, chosen)
 
         return self._steps(step, next_batch, -(-tf.size(rows) // batch_size), label.dtype)
-
-    def _steps_from_stream(self, step: Any, stream: Any, num_steps: Any) -> Any:
-        label_dtype = stream.element_spec[1].dtype
-        return self._steps(step, lambda _: stream.get_next(), num_steps, label_dtype)
 
     def _steps(self, step: Any, next_batch: Callable[[Any], Any], num_steps: Any, label_dtype: Any) -> Any:
         """Make steps in one call; return losses and sizes, shape `(num_steps,)`, and all labels and outputs."""

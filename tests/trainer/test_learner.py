@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from core.errors import TrainingError
 from schemas.training import TrainingOptions
-from trainer.batches import Batches, StreamedBatches
+from trainer.batches import LoadedBatches, StreamedBatches
 from trainer.learner import Learner
 from trainer.model_state import assign_state, state_of
 
-SmallLearner = Callable[..., tuple[Learner, Batches]]
+SmallLearner = Callable[..., tuple[Learner, LoadedBatches]]
 TASKS = ("binary", "multiclass", "regression")
 
 
-def _streamed(batches: Batches) -> StreamedBatches:
-    return StreamedBatches(batches.dataset(), 4)
+def _streamed(batches: LoadedBatches) -> StreamedBatches:
+    chunks = tf.data.Dataset.from_tensor_slices(batches.columns.tensors).batch(2 * batches.batch_size)
+    return StreamedBatches(chunks, batches.packing, batches.batch_size)
 
 
 @pytest.mark.parametrize("task", TASKS)
