@@ -6,14 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform.beam as tft_beam
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from tensorflow_transform.beam.tft_beam_io import beam_metadata_io
-from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+from tensorflow_transform.tf_metadata import schema_utils
 
 from core.digests import digest_of_folder
 from schemas.analysis import Analysis
@@ -31,6 +27,7 @@ from trainer.replayed_examples import ReplayedExamples
 from trainer.run_fn import run_fn
 from trainer.survey import survey_examples
 from trainer.transform_graph import TransformGraph
+from transform.in_process import InProcessTransform
 from transform.preprocessing import preprocessing_fn
 
 FEATURES: dict[str, Any] = {
@@ -124,19 +121,13 @@ def analyse(
     feature_set: FeatureSet, spec: dict[str, Any], rows: list[Row], folder: Path, base: Analysis | None = None
 ) -> None:
     """Write a TransformGraph folder as TFX Transform lays it out, refreshed from `base` where there is one."""
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     config = {"feature_set": feature_set.model_dump_json()}
     if base is not None:
         config["base_analysis"] = base.model_dump_json()
-    instances = [
-        {name: row[name][0] if getattr(item, "shape", None) == [] else row[name] for name, item in spec.items()}
-        for row in rows
-    ]
-    with tft_beam.Context(temp_dir=str(folder.parent / "beam")), beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        dataset = (pipeline | beam.Create(instances), metadata)
-        graph = dataset | tft_beam.AnalyzeDataset(lambda inputs: preprocessing_fn(inputs, config))
-        graph | tft_beam.WriteTransformFn(str(folder))
-        metadata | beam_metadata_io.WriteMetadata(str(folder / "metadata"), pipeline=pipeline)
+    file = write_records(folder.parent / "analysed.gz", [encode(row) for row in rows])
+    schema = schema_utils.schema_from_feature_spec(spec)
+    transform = InProcessTransform(lambda inputs: preprocessing_fn(inputs, config), schema, folder.parent / "temporary")
+    transform.write(transform.analyse([file]), folder)
 
 
 @pytest.fixture(scope="session")
