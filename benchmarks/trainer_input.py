@@ -71,7 +71,8 @@ def _break_even(steps: dict[str, dict[str, float]], tracing: dict[str, float]) -
     saved = 1e-6 * (steps[plain]["cpu_microseconds"] - steps[compiled]["cpu_microseconds"])
     if saved <= 0:
         return "XLA does not pay."
-    return f"XLA pays in a run that learns from more than {(tracing[compiled] - tracing[plain]) / saved:,.0f} examples."
+    millions = (tracing[compiled] - tracing[plain]) / saved / 1e6
+    return f"By these CPU times XLA pays in a run that learns from more than {millions:.1f} million examples."
 
 
 def _measured(kinds: dict[str, Epochs], num_examples: int) -> dict[str, dict[str, float]]:
