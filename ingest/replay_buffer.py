@@ -83,8 +83,9 @@ def update_buffer(
     )
     write_text_atomically(target / MEMBERSHIP_FILE, membership.model_dump_json(indent=1))
     before, after = spans_before["train"], reservoirs["train"].spans
-    joined = tuple(ref for ref in after if ref not in before)
-    return BufferUpdate(membership, joined, left=tuple(ref for ref in before if ref not in after))
+    was_in, is_in = set(before), set(after)  # there may be as many spans as examples
+    joined = tuple(ref for ref in after if ref not in was_in)
+    return BufferUpdate(membership, joined, left=tuple(ref for ref in before if ref not in is_in))
 
 
 def read_replay(folder: Path, split: str) -> tuple[list[bytes], npt.NDArray[np.int64]]:

@@ -59,9 +59,11 @@ def _values(examples: ScoredExamples, metric: str) -> tuple[float | None, float 
 
 
 def _by_span(examples: ScoredExamples, spans: Array, metric: str) -> Iterator[tuple[int, tuple[float, float]]]:
-    for span, num_examples in zip(*np.unique(spans, return_counts=True), strict=True):
+    found, counts = np.unique(spans, return_counts=True)
+    # In a long line most spans have a few examples left each: nothing is computed of what is not shown.
+    for span in found[counts >= MIN_SHOWN_EXAMPLES]:
         candidate, champion = _values(examples.take(spans == span), metric)
-        if num_examples >= MIN_SHOWN_EXAMPLES and candidate is not None and champion is not None:
+        if candidate is not None and champion is not None:
             yield int(span), (candidate, champion)
 
 

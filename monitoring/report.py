@@ -41,6 +41,7 @@ class Summary:
         title: The pipeline's name, as a person would say it.
         written_at: When the summary was written, as text.
         spans: One point per span, oldest first.
+        num_older: Spans before those, which are not shown.
         champion: The model that serves; None before the first push.
         gate: The latest cycle's gate table, where one was made.
         drift: The latest span's findings, where it was measured.
@@ -52,6 +53,7 @@ class Summary:
     title: str
     written_at: str
     spans: Sequence[SpanPoint]
+    num_older: int = 0
     champion: Champion | None = None
     gate: GateReport | None = None
     drift: DriftReport | None = None

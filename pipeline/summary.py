@@ -25,6 +25,8 @@ METRIC_WORDS: dict[str, str] = {
     "sparse_categorical_accuracy": "accuracy",
     "mean_squared_error": "mean squared error",
 }
+# A page for people, written after every cycle: what it costs must not grow with history.
+MAX_SHOWN_SPANS = 100
 # Runs and spans whose few facts a process keeps: with each cycle one of them is new, and the files do not change.
 _MAX_REMEMBERED = 20_000
 
@@ -39,9 +41,10 @@ class _Scores(NamedTuple):
 
 
 def write_pipeline_summary(config: Config, ledger: Ledger) -> None:
-    """Write `summary.html` below the pipeline's root; spans that no run has touched are left out."""
+    """Write `summary.html` below the pipeline's root: the newest spans, without those that no run has touched."""
     paths = {run.run_id: Path(run.decision_path) for run in ledger.runs() if run.decision_path}
-    records = [record for record in ledger.spans() if record.state != "arrived"]
+    touched = [record for record in ledger.spans() if record.state != "arrived"]
+    records = touched[-MAX_SHOWN_SPANS:]
     last = _decision(paths, records[-1].run_id) if records else None
     champion = ledger.champion()
     history = prequential_history(records)
@@ -51,6 +54,7 @@ def write_pipeline_summary(config: Config, ledger: Ledger) -> None:
         Summary(
             title=config.name,
             written_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            num_older=len(touched) - len(records),
             spans=[_point(config, record, paths.get(record.run_id or "")) for record in records],
             champion=_champion(champion, _decision(paths, champion.run_id)) if champion else None,
             gate=last.gate if last else None,

@@ -1,6 +1,7 @@
 """Both engines of the Evaluator on the same examples: what one writes, TFMA's loaders read as the other's."""
 
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -297,7 +298,8 @@ def test_a_metric_without_an_array_path_is_beams(
 ) -> None:
     config = evaluation_config(LABELS["binary"], GateOptions(bounds=({"metric": "auc", "minimum": 0.1},)))
     config.metrics_specs[0].metrics.add(class_name="MeanSquaredLogarithmicError")
-    found = evaluate("binary", "auto", baseline=False, config=config)
+    with caplog.at_level(logging.WARNING, logger="components.evaluator"):
+        found = evaluate("binary", "auto", baseline=False, config=config)
     assert found.engine == "beam"
     assert "Evaluated on Beam, not in process. Metric" in caplog.text
 

@@ -48,3 +48,11 @@ def test_a_decision_that_is_gone_leaves_a_gap(written: Any) -> None:
         _decision_path(written, span).unlink()
     write_pipeline_summary(written.config, written.ledger)
     assert written.config.summary_path.exists()
+
+
+def test_only_the_newest_spans_are_shown(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = written.config.summary_path
+    assert "The newest" not in page.read_text(encoding="utf-8")
+    monkeypatch.setattr("pipeline.summary.MAX_SHOWN_SPANS", 2)
+    write_pipeline_summary(written.config, written.ledger)
+    assert "The newest 2 spans; <code>perennial status --json</code> has the" in page.read_text(encoding="utf-8")
