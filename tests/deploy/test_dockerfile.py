@@ -108,7 +108,7 @@ def test_commands_are_run_as_they_are_given(last):
 def test_the_image_has_every_package_and_config(tracked):
     setup = Path("setup.py").read_text()
     packages = re.findall(r'^    "(\w+)",$', setup.partition("PACKAGES = (")[2].partition(")")[0], flags=re.MULTILINE)
-    assert len(packages) == 12
+    assert len(packages) == 13
     wanted = [file for file in tracked if file.startswith((*(f"{name}/" for name in packages), "conf/"))]
     taken = context_files(IGNORE, tracked)
     assert {*wanted, "deploy/healthcheck.py"} <= set(taken)
