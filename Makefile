@@ -39,7 +39,7 @@ type: setup ## Check types, strictly
 format: setup ## Format, and fix what can be fixed safely
 	@.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 
-bench: setup ## Measure; writes what the README quotes (ARGS=cycle, bookkeeping, ledger, lineage or metadata for one)
+bench: setup ## Measure a cycle against stock TFX's (ARGS=all for everything, or a name of benchmarks/__main__.py)
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 continual: setup ## Compare ways to keep learning on a year of flights (ARGS=--quick for a smoke test)
