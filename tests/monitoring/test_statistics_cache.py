@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def test_there_is_nothing_in_a_folder_that_does_not_exist(tmp_path: Path) -> Non
 def test_damaged_entry_counts_as_none(
     tmp_path: Path, statistics: dict[str, Any], damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "monitoring.statistics_cache")
     cache = StatisticsCache(tmp_path)
     cache.write("a", statistics)
     (path,) = tmp_path.iterdir()
@@ -44,6 +46,7 @@ def test_folder_that_cannot_be_written_is_left_alone(
     tmp_path: Path, statistics: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
+    caplog.set_level(logging.WARNING, "monitoring.statistics_cache")
     cache = StatisticsCache(tmp_path / "file" / "statistics")
     cache.write("a", statistics)
     assert cache.read("a") is None

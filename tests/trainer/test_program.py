@@ -1,5 +1,6 @@
 """A copied program predicts what a traced one predicts, with no number left of the model that it came from."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_servers_load_it(folders: dict[str, Path], template: Template, flights: 
 
 
 def test_damaged_program_is_not_copied(template: Template, other: AnchoredModel, tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.WARNING, "trainer.program")
     assert template.program is not None
     shutil.copytree(template.folder, tmp_path / "damaged")
     with (tmp_path / "damaged" / PROGRAM_FILE).open("ab") as file:
