@@ -27,10 +27,7 @@ def test_there_is_nothing_in_a_folder_that_does_not_exist(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "not gzip"])
-def test_damaged_entry_counts_as_none(
-    tmp_path: Path, statistics: dict[str, Any], damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING, "monitoring.statistics_cache")
+def test_damaged_entry_counts_as_none(tmp_path: Path, statistics: dict[str, Any], damage: str) -> None:
     cache = StatisticsCache(tmp_path)
     cache.write("a", statistics)
     (path,) = tmp_path.iterdir()
