@@ -12,6 +12,7 @@ import glob
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -159,6 +160,7 @@ def _run(cluster: Cluster, request: WorkerRequest, failure_file: Path | None) ->
     from trainer.run_fn import train
 
     seconds = request.trainer_request.options.worker_timeout_seconds
+    print(f"Waiting {seconds} seconds at most for {cluster.addresses}.", file=sys.stderr, flush=True)  # noqa: T201
     try:
         with _deadline(_absent(cluster, seconds), seconds, failure_file):
             replicas_for("multi_worker", seconds)  # kept: what `train` asks for is there
@@ -187,20 +189,21 @@ def _in_folder(request: WorkerRequest, folder: Path) -> WorkerRequest:
 
 @contextmanager
 def _deadline(error: PipelineError, seconds: float, failure_file: Path | None) -> Iterator[None]:
-    """End the process with an error if the block takes longer: TensorFlow would wait for other workers for an hour."""
+    """End the process if the block takes longer: TensorFlow would wait for other workers for an hour.
 
-    def end() -> None:
-        _keep(error, failure_file)
-        print(f"{error.headline}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(error.exit_code)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+    It waits with Python's lock held, so no thread and no handler of Python's could end it; the kernel's alarm does.
+    What is to be said then is written before.
+    """
+    _keep(error, failure_file)
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if failure_file is not None:
+            failure_file.unlink()
 
 
 def _absent(cluster: Cluster, seconds: float) -> UnavailableError:
