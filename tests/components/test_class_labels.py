@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from core.errors import DataError
 from components.class_labels import class_indices
+from core.errors import DataError
 
 
 @pytest.mark.parametrize(
