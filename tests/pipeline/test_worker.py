@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -357,6 +358,14 @@ def test_a_failure_keeps_class_and_text_and_the_process(start, script, kind, tex
     assert run_pid(dag) == before
 
 
+def has_printed(dag, *expected):
+    """Wait for what the process printed, which comes on a way of its own."""
+    end = time.monotonic() + 20
+    while not set(expected) <= set(dag.lines) and time.monotonic() < end:
+        time.sleep(0.05)
+    return set(expected) <= set(dag.lines)
+
+
 @pytest.mark.parametrize("moment", ["started", "finished", "check", "enter", "leave"])
 @pytest.mark.parametrize("kind", [StoppedError, LeaseLostError])
 def test_a_refusal_unwinds_the_dag_there_and_comes_back(start, moment, kind):
@@ -365,7 +374,7 @@ def test_a_refusal_unwinds_the_dag_there_and_comes_back(start, moment, kind):
     with pytest.raises(kind, match=r"^No further\.$"):
         dag.run(plan_of("clears_up"), Observer(**{moment: kind("No further.")}))
     assert run_pid(dag) == before
-    assert f"cleared up after {kind.__name__}" in dag.lines
+    assert has_printed(dag, f"cleared up after {kind.__name__}")
 
 
 def test_what_fails_inside_the_fence_is_rolled_back(start):
@@ -389,7 +398,7 @@ def test_what_libraries_print_is_no_message(start):
     dag.run(plan_of("noise"), Observer())
     run_pid(dag)
     dag.worker.close()
-    assert {"{}", "\ufffd not utf-8", "from a grandchild"} <= set(dag.lines)
+    assert has_printed(dag, "{}", "\ufffd not utf-8", "from a grandchild")
 
 
 def test_a_process_is_replaced_after_so_many_runs_while_nothing_runs(start, worker_log):
@@ -435,7 +444,7 @@ def test_status_says_what_the_process_does(start):
     assert {status.pid for status in dag.statuses} == {pid}
     assert dag.statuses[-1].num_runs == 1
     assert dag.statuses[-1].memory_mb > 1
-    assert "warm" in dag.lines
+    assert has_printed(dag, "warm")
     dag.worker.close()
     assert dag.statuses[-1] is None
 
