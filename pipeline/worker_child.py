@@ -44,7 +44,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-P", "-X", "faulthandler", "-m", "pipeline.worker_process"),
+                    *(sys.executable, "-P", "-u", "-X", "faulthandler", "-m", "pipeline.worker_process"),
                     *map(str, (os.getpid(), child_reads, child_writes)),
                 ],
                 stdin=subprocess.DEVNULL,
